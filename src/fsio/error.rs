@@ -1,0 +1,56 @@
+//! One error for every file-system call: which file, what was tried, why it failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file-system call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct FileError {
+    /// What was tried, as a verb: `read`, `write to`, `sync`, …
+    pub action: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// The system's reason.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// `action` on `path` failed with `source`.
+    pub fn new(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self { action, path: path.to_owned(), source: source.into() }
+    }
+
+    /// The file ends before `offset`.
+    pub fn unexpected_end(path: &Path, offset: u64) -> Self {
+        let reason = format!("the file ends at byte {offset}, more was expected");
+        Self::new("read", path, io::Error::new(io::ErrorKind::UnexpectedEof, reason))
+    }
+
+    /// Whether the name was there already.
+    pub fn already_exists(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+
+    /// Whether the name was not there.
+    pub fn not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the file system, or the user's quota on it, is full.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
+    }
+
+    /// Whether trying the same again can not help.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(
+            self.source.kind(),
+            io::ErrorKind::Interrupted | io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        )
+    }
+}

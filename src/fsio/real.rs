@@ -1,0 +1,226 @@
+//! The operating system's files.
+
+use super::{DirEntry, FileError, FileHandle, FileKind, FileStat, FileSystem, OpenMode, Result};
+use rustix::fs::{FallocateFlags, RenameFlags};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Zeros are written in pieces of this size where a hole cannot be punched.
+const ZERO_PIECE_BYTES: usize = 256 * 1024;
+
+/// The files of the machine that this process runs on.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealFileSystem;
+
+impl RealFileSystem {
+    /// A shared handle, as the engine takes it.
+    pub fn shared() -> Arc<dyn FileSystem> {
+        Arc::new(Self)
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    path: PathBuf,
+}
+
+fn kind_of(file_type: std::fs::FileType) -> FileKind {
+    if file_type.is_file() {
+        FileKind::File
+    } else if file_type.is_dir() {
+        FileKind::Directory
+    } else if file_type.is_block_device() {
+        FileKind::BlockDevice
+    } else {
+        FileKind::Other
+    }
+}
+
+fn stat_of(metadata: &std::fs::Metadata) -> FileStat {
+    let nanoseconds =
+        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let kind = kind_of(metadata.file_type());
+    FileStat {
+        kind,
+        len_bytes: metadata.len(),
+        allocated_bytes: metadata.blocks() * 512,
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        raw_device: if kind == FileKind::BlockDevice { metadata.rdev() } else { 0 },
+        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+    }
+}
+
+impl FileSystem for RealFileSystem {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn FileHandle>> {
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        let action = match mode {
+            OpenMode::Read => "open",
+            OpenMode::Write => {
+                options.write(true);
+                "open for writing"
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+                "create"
+            }
+        };
+        let file = options.open(path).map_err(|e| FileError::new(action, path, e))?;
+        Ok(Arc::new(RealFile { file, path: path.to_owned() }))
+    }
+
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> Result<()> {
+        use rustix::fs::CWD;
+        let error = |e: rustix::io::Errno| FileError::new("rename to", to, e);
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Some file systems (NFS among them) have no such rename: link() refuses an
+            // existing name just as well, and the second name is dropped afterwards.
+            Err(
+                rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP,
+            ) => {
+                rustix::fs::link(from, to).map_err(error)?;
+                rustix::fs::unlink(from).map_err(error)
+            }
+            other => other.map_err(error),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::rename(from, to).map_err(|e| FileError::new("rename to", to, e))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        std::fs::remove_file(path).map_err(|e| FileError::new("remove", path, e))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        if path.as_os_str().is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        let parent = super::parent_dir(path);
+        self.create_dir_all(&parent)?;
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(e) => Err(FileError::new("create", path, e)),
+            Ok(()) => self.sync_dir(&parent),
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|e| FileError::new("sync", path, e))
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        let error = |e| FileError::new("list", path, e);
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            let metadata = match entry.metadata() {
+                // Removed since the listing began: no longer a name in this folder.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(error)?,
+            };
+            entries.push(DirEntry {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                kind: kind_of(metadata.file_type()),
+                len_bytes: metadata.len(),
+            });
+        }
+        Ok(entries)
+    }
+
+    fn stat(&self, path: &Path) -> Result<Option<FileStat>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(stat_of(&metadata))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(FileError::new("look at", path, e)),
+        }
+    }
+
+    fn free_bytes(&self, path: &Path) -> Result<u64> {
+        let stat = rustix::fs::statvfs(path)
+            .map_err(|e| FileError::new("ask the free space of", path, e))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+impl RealFile {
+    fn error(&self, action: &'static str, source: impl Into<io::Error>) -> FileError {
+        FileError::new(action, &self.path, source)
+    }
+
+    fn write_zeros(&self, offset: u64, len_bytes: u64) -> Result<()> {
+        let zeros = vec![0_u8; ZERO_PIECE_BYTES.min(len_bytes as usize)];
+        let mut done = 0;
+        while done < len_bytes {
+            let piece = (len_bytes - done).min(zeros.len() as u64) as usize;
+            self.write_all_at(&zeros[..piece], offset + done)?;
+            done += piece as u64;
+        }
+        Ok(())
+    }
+}
+
+impl FileHandle for RealFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map_err(|e| self.error("read", e)),
+            }
+        }
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(|e| self.error("write to", e))
+    }
+
+    fn zero_range(&self, offset: u64, len_bytes: u64) -> Result<()> {
+        if len_bytes == 0 {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, len_bytes) {
+            Ok(()) => Ok(()),
+            // EINVAL: a device wants whole sectors.
+            Err(
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL,
+            ) => self.write_zeros(offset, len_bytes),
+            Err(e) => Err(self.error("punch a hole in", e)),
+        }
+    }
+
+    fn set_len(&self, len_bytes: u64) -> Result<()> {
+        self.file.set_len(len_bytes).map_err(|e| self.error("resize", e))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|e| self.error("sync", e))
+    }
+
+    fn stat(&self) -> Result<FileStat> {
+        let metadata = self.file.metadata().map_err(|e| self.error("look at", e))?;
+        Ok(stat_of(&metadata))
+    }
+
+    fn size(&self) -> Result<u64> {
+        let stat = self.stat()?;
+        if stat.kind == FileKind::BlockDevice {
+            let mut file = &self.file;
+            return file.seek(io::SeekFrom::End(0)).map_err(|e| self.error("ask the size of", e));
+        }
+        Ok(stat.len_bytes)
+    }
+}

@@ -1,0 +1,22 @@
+//! afterimage keeps a warm, bootable standby copy of every machine's disks, fed from
+//! deduplicated backups, and keeps those backups so that any older point can come back.
+//!
+//! The flow of data, which is also the order of the modules:
+//!
+//! ```text
+//! backup     source --extents--> chunk (cut, name) --new--> store (compress, seal, pack) --> point
+//! replicate  tree(sync point) vs tree(newest point) --differing spans--> journal --> destination
+//! recover    point --> image or device, every chunk checked by its name
+//! ```
+//!
+//! Nouns come first, left to right; a noun never imports a noun to its right. Verbs join nouns
+//! and do not import each other. Faces call the verbs. `tests/layering.rs` holds this.
+
+// Nouns.
+pub mod units;
+
+pub mod sys;
+
+pub mod fsio;
+
+pub mod extent;

@@ -1,0 +1,42 @@
+//! Numbers and names that must not be confused with each other.
+
+mod digest;
+mod format;
+mod ids;
+mod name;
+
+pub use digest::{
+    ChunkName, DIGEST_BYTES, ObjectName, PackName, ParseDigestError, PointId, TreeName,
+};
+pub use format::{format_bytes, format_duration, parse_bytes};
+pub use ids::{ParseIdError, RepositoryId, RunId, SlotId};
+pub use name::{InvalidName, NAME_CHARS_MAX, Name};
+
+/// One kibibyte in bytes.
+pub const KIB: u64 = 1024;
+/// One mebibyte in bytes.
+pub const MIB: u64 = 1024 * KIB;
+/// One gibibyte in bytes.
+pub const GIB: u64 = 1024 * MIB;
+
+/// The largest disk that any part of afterimage handles, in bytes: what a signed file offset
+/// can address, rounded down to a page.
+pub const DISK_BYTES_MAX: u64 = (i64::MAX as u64) & !4095;
+
+/// Position of a region in its disk, counted in regions from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionIndex(pub u64);
+
+/// Position of a point in the history of its machine; the first is 1.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+/// Generation of a replica's ownership; the highest wins.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
