@@ -15,8 +15,14 @@
 // Nouns.
 pub mod units;
 
+pub mod progress;
+
 pub mod sys;
 
 pub mod fsio;
 
 pub mod extent;
+
+pub mod chunk;
+
+pub mod store;

@@ -1,0 +1,11 @@
+//! Chunks: how a region of a disk is cut, and how its pieces are named.
+
+mod cut;
+mod naming;
+mod parameters;
+mod zero;
+
+pub use cut::{Cutter, Piece, PieceKind};
+pub use naming::Namer;
+pub use parameters::{CutParameters, InvalidParameters};
+pub use zero::is_zero;

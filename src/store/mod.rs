@@ -1,0 +1,26 @@
+//! The repository's objects: packs of sealed chunks and tree objects, and the keys to them.
+
+mod codec;
+mod error;
+mod header;
+mod keys;
+mod layout;
+mod pack;
+mod reader;
+mod repository;
+mod seal;
+mod slots;
+mod temporary;
+mod writer;
+
+pub use codec::{Codec, Encoded, Encoding};
+pub use error::{Damage, StoreError};
+pub use header::{Encryption, Header};
+pub use keys::Keys;
+pub use layout::Layout;
+pub use pack::{Location, ObjectKind, PackEntry, PackKind, PackRecord};
+pub use reader::{ObjectIndex, ObjectReader, Wanted};
+pub use repository::{InitOptions, Repository};
+pub use slots::{Secret, SecretError, generate_key_file};
+pub use temporary::WriterSession;
+pub use writer::{PackSink, PackWriter, Put};

@@ -1,0 +1,286 @@
+//! A repository in a folder: creating, opening, listing.
+
+use super::header::{HEADER_BYTES_MAX, REPOSITORY_FORMAT};
+use super::keys::SecretKey;
+use super::pack::{
+    PACK_BYTES_MAX, PACK_FOOTER_BYTES, PACK_HEADER_BYTES, PackFooter, PackRecord, damaged,
+    decode_trailer,
+};
+use super::{
+    Encryption, Header, Keys, Layout, ObjectIndex, ObjectReader, PackSink, PackWriter, Secret,
+    StoreError, WriterSession, slots,
+};
+use crate::chunk::{CutParameters, Cutter};
+use crate::fsio::{self, FileKind, FileLock, FileSystem, LockMode, OpenMode};
+use crate::units::{Name, PackName, PointId, RepositoryId, RunId};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a new repository is made.
+#[derive(Debug)]
+pub struct InitOptions<'a> {
+    /// How disks are cut.
+    pub cut: CutParameters,
+    /// What opens it; `None` for no encryption.
+    pub secret: Option<&'a Secret>,
+    /// The time now.
+    pub now: jiff::Timestamp,
+}
+
+/// An open repository.
+#[derive(Debug)]
+pub struct Repository {
+    fs: Arc<dyn FileSystem>,
+    layout: Layout,
+    header: Header,
+    keys: Keys,
+    compression_level: i32,
+}
+
+impl Repository {
+    /// Creates a repository in `root`, a new or empty folder. The header is written last: without
+    /// it there is no repository.
+    ///
+    /// # Errors
+    /// When there is one already, or the folder holds something else.
+    pub fn init(
+        fs: &Arc<dyn FileSystem>,
+        root: &Path,
+        options: &InitOptions<'_>,
+    ) -> Result<RepositoryId, StoreError> {
+        let layout = Layout::new(root.to_owned());
+        check_empty(fs.as_ref(), &layout)?;
+        let id = RepositoryId::random().map_err(StoreError::Random)?;
+        for folder in [layout.packs(), layout.points(), layout.slots(), layout.temporary()] {
+            fs.create_dir_all(&folder)?;
+        }
+        let run = RunId::random().map_err(StoreError::Random)?;
+        let session = WriterSession::begin(fs, &layout, run)?;
+        let (encryption, keys) = match options.secret {
+            None => (Encryption::None, Keys::plain(id)),
+            Some(secret) => {
+                let master = SecretKey::new(slots::random()?);
+                slots::add(&session, id, secret, &master, options.now)?;
+                (Encryption::Aes256Gcm, Keys::from_master(id, &master))
+            }
+        };
+        let header = Header {
+            format: REPOSITORY_FORMAT,
+            id,
+            created: options.now,
+            encryption,
+            cut: options.cut,
+        };
+        let text = header
+            .encode(&keys)
+            .map_err(|e| StoreError::Header { path: layout.header(), reason: e.to_string() })?;
+        let file = session.create()?;
+        file.handle().write_all_at(&text, 0)?;
+        file.publish(&layout.header()).map_err(|error| match error.already_exists() {
+            true => StoreError::Exists { path: root.to_owned() },
+            false => error.into(),
+        })?;
+        Ok(id)
+    }
+
+    /// Opens the repository in `root`. `compression_level` is zstd's, for what is written.
+    ///
+    /// # Errors
+    /// When there is none, it is of a newer format, or `secret` does not fit it.
+    pub fn open(
+        fs: &Arc<dyn FileSystem>,
+        root: &Path,
+        secret: Option<&Secret>,
+        compression_level: i32,
+    ) -> Result<Self, StoreError> {
+        let layout = Layout::new(root.to_owned());
+        let path = layout.header();
+        let text =
+            fsio::read_whole(fs.as_ref(), &path, HEADER_BYTES_MAX).map_err(|error| match error
+                .not_found()
+            {
+                true => StoreError::Missing { path: root.to_owned() },
+                false => error.into(),
+            })?;
+        let unchecked = Header::decode(&text, &path)?;
+        let (id, encryption) = (unchecked.peek().id, unchecked.peek().encryption);
+        let keys = match (encryption, secret) {
+            (Encryption::None, None) => Keys::plain(id),
+            (Encryption::Aes256Gcm, Some(secret)) => {
+                Keys::from_master(id, &slots::unlock(fs.as_ref(), &layout, id, secret)?)
+            }
+            (found, secret) => {
+                return Err(StoreError::EncryptionDiffers {
+                    path: root.to_owned(),
+                    found: found.describe(),
+                    configured: secret.map_or("\"none\"", Secret::describe),
+                });
+            }
+        };
+        let header = unchecked.check(&keys, &path)?;
+        Ok(Self { fs: Arc::clone(fs), layout, header, keys, compression_level })
+    }
+
+    /// Its paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The file system that holds it.
+    pub fn file_system(&self) -> &Arc<dyn FileSystem> {
+        &self.fs
+    }
+
+    /// Its header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// zstd's level for what is written.
+    pub fn compression_level(&self) -> i32 {
+        self.compression_level
+    }
+
+    /// A cutter with its parameters and seed.
+    pub fn cutter(&self) -> Cutter {
+        Cutter::new(self.header.cut, self.keys.cut_seed())
+    }
+
+    /// Held while anything is read from or added to the repository.
+    ///
+    /// # Errors
+    /// Busy while something is removed from it.
+    pub fn lock_shared(&self, work: &str) -> Result<FileLock, StoreError> {
+        let path = self.layout.repository_lock();
+        Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Shared, &Layout::holder(work))?)
+    }
+
+    /// Held by the one backup of `machine`.
+    ///
+    /// # Errors
+    /// Busy while another one runs.
+    pub fn lock_machine(&self, machine: &Name) -> Result<FileLock, StoreError> {
+        let holder = Layout::holder(format!("backup of {machine}"));
+        let path = self.layout.machine_lock(machine);
+        Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Exclusive, &holder)?)
+    }
+
+    pub(super) fn begin_writing(&self, run: RunId) -> Result<WriterSession, StoreError> {
+        WriterSession::begin(&self.fs, &self.layout, run)
+    }
+
+    /// A writer of packs, which `sink` learns of.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be used.
+    pub fn writer<'r>(
+        &'r self,
+        sink: &'r dyn PackSink,
+        run: RunId,
+    ) -> Result<PackWriter<'r>, StoreError> {
+        PackWriter::new(self, sink, run)
+    }
+
+    /// A reader of objects, which `index` finds.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn reader<'r>(
+        &'r self,
+        index: &'r dyn ObjectIndex,
+    ) -> Result<ObjectReader<'r>, StoreError> {
+        ObjectReader::new(self, index)
+    }
+
+    /// Names of all packs, with their lengths in bytes. Files with other names are ignored.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed.
+    pub fn list_packs(&self) -> Result<Vec<(PackName, u64)>, StoreError> {
+        let mut packs = Vec::new();
+        for folder in self.fs.list(&self.layout.packs())? {
+            if folder.kind != FileKind::Directory {
+                continue;
+            }
+            for entry in self.fs.list(&self.layout.packs().join(&folder.name))? {
+                match entry.name.parse::<PackName>() {
+                    Ok(name)
+                        if self
+                            .layout
+                            .pack(name)
+                            .ends_with(Path::new(&folder.name).join(&entry.name)) =>
+                    {
+                        packs.push((name, entry.len_bytes));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        packs.sort_unstable();
+        Ok(packs)
+    }
+
+    /// Names of all points, in no particular order. Files with other names are ignored.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn list_points(&self) -> Result<Vec<PointId>, StoreError> {
+        let entries = self.fs.list(&self.layout.points())?;
+        Ok(entries.iter().filter_map(|entry| entry.name.parse().ok()).collect())
+    }
+
+    /// Reads what lies in a pack from its trailer. The objects themselves are not read.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it is missing, cut off or not sealed with these keys.
+    pub fn read_pack_record(&self, name: PackName) -> Result<PackRecord, StoreError> {
+        let path = self.layout.pack(name);
+        let handle =
+            self.fs.open(&path, OpenMode::Read).map_err(|error| match error.not_found() {
+                true => damaged(name, "it is missing").into(),
+                false => StoreError::from(error),
+            })?;
+        let bytes = handle.size()?;
+        let least = (PACK_HEADER_BYTES + PACK_FOOTER_BYTES) as u64;
+        if !(least..=PACK_BYTES_MAX).contains(&bytes) {
+            return Err(damaged(name, format!("it has an impossible length, {bytes} bytes")).into());
+        }
+        let mut header = [0; PACK_HEADER_BYTES];
+        handle.read_exact_at(&mut header, 0)?;
+        let mut footer = [0; PACK_FOOTER_BYTES];
+        let footer_offset = bytes - PACK_FOOTER_BYTES as u64;
+        handle.read_exact_at(&mut footer, footer_offset)?;
+        let footer = PackFooter::decode(&footer, bytes).map_err(|reason| damaged(name, reason))?;
+        let mut trailer = vec![0; footer.trailer_len as usize];
+        handle.read_exact_at(&mut trailer, footer_offset - u64::from(footer.trailer_len))?;
+        let (header, entries) = decode_trailer(&header, &footer, &mut trailer, bytes, &self.keys)
+            .map_err(|reason| damaged(name, reason))?;
+        Ok(PackRecord { name, kind: header.kind, bytes, entries })
+    }
+}
+
+fn check_empty(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreError> {
+    let path: PathBuf = layout.root().to_owned();
+    if fs.stat(&layout.header())?.is_some() {
+        return Err(StoreError::Exists { path });
+    }
+    let known = ["packs", "points", "keys", "tmp", "locks"];
+    match fs.stat(layout.root())? {
+        None => Ok(()),
+        // What an interrupted `init` leaves is taken up again.
+        Some(_)
+            if fs
+                .list(layout.root())?
+                .iter()
+                .all(|e| known.contains(&e.name.as_str()) || e.name == "lost+found") =>
+        {
+            Ok(())
+        }
+        Some(_) => Err(StoreError::NotEmpty { path }),
+    }
+}

@@ -1,0 +1,112 @@
+//! Files under construction, and sweeping those of writers that died.
+
+use super::{Layout, StoreError};
+use crate::fsio::{FileLock, FileSystem, LockError, LockHolder, LockMode, TemporaryFile};
+use crate::units::RunId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The right to have temporary files in a repository. While it lives, its lock tells sweepers
+/// that the files of this writer are in use.
+///
+/// Invariant: a writer's lock is created and taken, and dead writers are swept, only under the
+/// sweep lock; so a lock that can be taken belongs to a writer that is dead.
+#[derive(Debug)]
+pub struct WriterSession {
+    fs: Arc<dyn FileSystem>,
+    layout: Layout,
+    id: RunId,
+    next: AtomicU64,
+    _lock: FileLock,
+}
+
+/// How often, and how long, a new writer waits while another one begins, in milliseconds.
+const BEGIN_TRIES: u32 = 200;
+const BEGIN_WAIT_MS: u64 = 10;
+
+impl WriterSession {
+    /// Begins to write to the repository: sweeps what dead writers left, then takes this one's
+    /// own lock.
+    pub(super) fn begin(
+        fs: &Arc<dyn FileSystem>,
+        layout: &Layout,
+        id: RunId,
+    ) -> Result<Self, StoreError> {
+        let holder = LockHolder::this_process("the beginning of a write");
+        let _sweep = take_patiently(fs.as_ref(), layout, &holder)?;
+        fs.create_dir_all(&layout.temporary())?;
+        sweep_dead_writers(fs.as_ref(), layout)?;
+        let path = layout.writer_lock(id);
+        let lock = FileLock::try_take(fs.as_ref(), &path, LockMode::Exclusive, &holder)?;
+        let (fs, layout) = (Arc::clone(fs), layout.clone());
+        Ok(Self { fs, layout, id, next: AtomicU64::new(0), _lock: lock })
+    }
+
+    /// The repository's paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Creates a file under construction.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn create(&self) -> Result<TemporaryFile, StoreError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.layout.temporary_file(self.id, number);
+        Ok(TemporaryFile::create(&self.fs, path)?)
+    }
+}
+
+impl Drop for WriterSession {
+    fn drop(&mut self) {
+        // Best effort; a lock file that stays is swept when the next writer begins.
+        let _ = self.fs.remove_file(&self.layout.writer_lock(self.id));
+    }
+}
+
+fn take_patiently(
+    fs: &dyn FileSystem,
+    layout: &Layout,
+    holder: &LockHolder,
+) -> Result<FileLock, LockError> {
+    for _ in 0..BEGIN_TRIES {
+        match FileLock::try_take(fs, &layout.sweep_lock(), LockMode::Exclusive, holder) {
+            Err(LockError::Busy { .. }) => {
+                std::thread::sleep(std::time::Duration::from_millis(BEGIN_WAIT_MS));
+            }
+            other => return other,
+        }
+    }
+    FileLock::try_take(fs, &layout.sweep_lock(), LockMode::Exclusive, holder)
+}
+
+fn sweep_dead_writers(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreError> {
+    let names: Vec<String> =
+        fs.list(&layout.temporary())?.into_iter().map(|entry| entry.name).collect();
+    let holder = LockHolder::this_process("sweeping");
+    for name in &names {
+        let Some(writer) = name.strip_suffix(".lock") else { continue };
+        let path = layout.temporary().join(name);
+        let taken = FileLock::try_take(fs, &path, LockMode::Exclusive, &holder);
+        let _dead = match taken {
+            Ok(lock) => lock,
+            Err(LockError::Busy { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        // The lock goes last: were it gone first, a crash here would leave files nobody owns.
+        for file in names.iter().filter(|file| *file != name && file.starts_with(writer)) {
+            remove_if_there(fs, layout, file)?;
+        }
+        remove_if_there(fs, layout, name)?;
+    }
+    Ok(())
+}
+
+// A writer that ends in good order removes its own files meanwhile.
+fn remove_if_there(fs: &dyn FileSystem, layout: &Layout, name: &str) -> Result<(), StoreError> {
+    match fs.remove_file(&layout.temporary().join(name)) {
+        Err(error) if !error.not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
