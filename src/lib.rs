@@ -26,3 +26,7 @@ pub mod extent;
 pub mod chunk;
 
 pub mod store;
+
+pub mod point;
+
+pub mod catalog;

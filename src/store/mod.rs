@@ -1,6 +1,7 @@
 //! The repository's objects: packs of sealed chunks and tree objects, and the keys to them.
 
 mod codec;
+mod document;
 mod error;
 mod header;
 mod keys;
@@ -14,6 +15,7 @@ mod temporary;
 mod writer;
 
 pub use codec::{Codec, Encoded, Encoding};
+pub use document::{DOCUMENT_HEADER_BYTES, open_document, seal_document};
 pub use error::{Damage, StoreError};
 pub use header::{Encryption, Header};
 pub use keys::Keys;

@@ -78,3 +78,12 @@ random_id!(
     /// Identity of a key slot.
     SlotId
 );
+
+random_id!(
+    /// Identity of a machine, given with its first point and kept by all later ones.
+    MachineId
+);
+random_id!(
+    /// Identity of a disk of a machine, given when it first appears.
+    DiskId
+);

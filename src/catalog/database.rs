@@ -1,0 +1,170 @@
+//! Opening a database: the checks and settings that all of them share.
+
+use super::CatalogError;
+use crate::fsio::{FileError, FileSystem, RealFileSystem, parent_dir};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// 3.51.3: earlier ones can lose commits when two connections checkpoint at once.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+const BUSY_WAIT: Duration = Duration::from_secs(30);
+
+/// Numbers of network file systems, from Linux's `magic.h` and `statfs(2)`.
+const NETWORK_FILE_SYSTEMS: [(u64, &str); 7] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x517b, "SMB"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x0102_1997, "9p"),
+];
+
+/// Refuses a folder on a network file system. The folder, or the nearest one above it, must exist.
+///
+/// # Errors
+/// [`CatalogError::NetworkFileSystem`].
+pub fn check_local_folder(folder: &Path) -> Result<(), CatalogError> {
+    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let stat = rustix::fs::statfs(existing)
+        .map_err(|e| FileError::new("ask the file system of", existing, e))?;
+    let number = stat.f_type as u64 & 0xffff_ffff;
+    match NETWORK_FILE_SYSTEMS.iter().find(|(known, _)| *known == number) {
+        None => Ok(()),
+        Some((_, kind)) => Err(CatalogError::NetworkFileSystem { path: folder.to_owned(), kind }),
+    }
+}
+
+/// One migration: what leads from the schema before it to its own.
+pub(super) type Migration = &'static str;
+
+/// How much a commit is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// A power cut may undo the last commits: the content can be had again.
+    Cache,
+    /// A commit is durable when it returns.
+    Record,
+}
+
+/// An open database with one connection for writing.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl Database {
+    pub fn open(
+        path: &Path,
+        migrations: &[Migration],
+        durability: Durability,
+    ) -> Result<Self, CatalogError> {
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            return Err(CatalogError::OldSqlite { found: rusqlite::version() });
+        }
+        let folder = parent_dir(path);
+        check_local_folder(&folder)?;
+        RealFileSystem.create_dir_all(&folder)?;
+        let error = |source| CatalogError::Sqlite { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(error)?;
+        configure(&connection, durability).map_err(error)?;
+        migrate(&mut connection, path, migrations)?;
+        let writer = Mutex::new(connection);
+        Ok(Self { path: path.to_owned(), writer, readers: Mutex::default() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn error(&self, source: rusqlite::Error) -> CatalogError {
+        CatalogError::Sqlite { path: self.path.clone(), source }
+    }
+
+    /// Runs `work` in one transaction, which takes the write lock at once: a transaction that
+    /// began to read and writes later can fail half-way.
+    pub fn write<T>(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        let mut connection = self.lock(&self.writer);
+        let result = (|| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        result.map_err(|source| self.error(source))
+    }
+
+    /// Runs `work` with a connection that only reads, beside the writer and other readers.
+    pub fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        let pooled = self.lock(&self.readers).pop();
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => self.open_reader().map_err(|source| self.error(source))?,
+        };
+        let value = work(&connection).map_err(|source| self.error(source))?;
+        self.lock(&self.readers).push(connection);
+        Ok(value)
+    }
+
+    fn open_reader(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        // Memory for a few upper levels of the index; the system's cache holds the rest.
+        connection.pragma_update(None, "cache_size", -8 * 1024)?;
+        Ok(connection)
+    }
+
+    fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        // A panic elsewhere leaves no half transaction: SQLite rolls it back.
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_WAIT)?;
+    // Counts only before the first table is made.
+    connection.pragma_update(None, "page_size", 16 * 1024)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match durability {
+        Durability::Cache => "NORMAL",
+        Durability::Record => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    migrations: &[Migration],
+) -> Result<(), CatalogError> {
+    let error = |source| CatalogError::Sqlite { path: path.to_owned(), source };
+    let known = migrations.len() as i64;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
+    let found: i64 =
+        transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(error)?;
+    if found > known {
+        return Err(CatalogError::NewerSchema { path: path.to_owned(), found, known });
+    }
+    for migration in &migrations[usize::try_from(found).unwrap_or(0)..] {
+        transaction.execute_batch(migration).map_err(error)?;
+    }
+    transaction.pragma_update(None, "user_version", known).map_err(error)?;
+    transaction.commit().map_err(error)
+}

@@ -1,0 +1,101 @@
+//! What can go wrong with a local database.
+
+use crate::fsio::FileError;
+use crate::store::StoreError;
+use crate::units::RepositoryId;
+use std::path::PathBuf;
+
+/// A local database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// SQLite failed.
+    #[error("the database {} failed: {source}{}", path.display(), advice(source))]
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+        /// SQLite's reason.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Written by a later version of this program.
+    #[error(
+        "the database {} has schema {found}, this version of afterimage knows up to {known}; use \
+         a newer afterimage", path.display()
+    )]
+    NewerSchema {
+        /// Its file.
+        path: PathBuf,
+        /// The schema found.
+        found: i64,
+        /// The newest schema known here.
+        known: i64,
+    },
+    /// It belongs to another repository.
+    #[error(
+        "the catalog {} belongs to the repository {found}, not to {expected}; build it anew with \
+         `afterimage catalog rebuild`", path.display()
+    )]
+    Foreign {
+        /// Its file.
+        path: PathBuf,
+        /// The repository that it was made for.
+        found: String,
+        /// The repository in use.
+        expected: RepositoryId,
+    },
+    /// SQLite is too old.
+    #[error("SQLite {found} can lose commits; 3.51.3 or later is needed")]
+    OldSqlite {
+        /// The version linked.
+        found: &'static str,
+    },
+    /// SQLite's locks and shared memory do not work over a network.
+    #[error(
+        "{} lies on a network file system ({kind}), where SQLite's locks cannot be trusted; set \
+         `state_dir` to a folder on a local disk", path.display()
+    )]
+    NetworkFileSystem {
+        /// The folder.
+        path: PathBuf,
+        /// Which one.
+        kind: &'static str,
+    },
+    /// A file could not be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The repository failed while the catalog was brought up to date.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A row holds what afterimage never writes.
+    #[error(
+        "the database {} is damaged: {reason}; build the catalog anew with `afterimage catalog \
+         rebuild`", path.display()
+    )]
+    Damaged {
+        /// Its file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+}
+
+fn advice(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DiskFull, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            "; a catalog is built anew with `afterimage catalog rebuild`"
+        }
+        Some(DiskFull) => "; free some space in `state_dir`",
+        Some(DatabaseBusy) => "; another process holds it, try again when it is done",
+        _ => "",
+    }
+}
+
+impl From<CatalogError> for StoreError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => error,
+            other => Self::Index(Box::new(other)),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The local SQLite databases: the catalog of a repository's objects and points, which is a cache
+//! that can be built anew from the repository, and the history of runs, which is not.
+//!
+//! Both use write-ahead logging with one writing connection. A newer schema is refused, and so is
+//! an SQLite before 3.51.3, which could lose commits when two connections checkpoint.
+
+mod database;
+mod error;
+mod history;
+mod objects;
+mod points;
+mod sync;
+
+pub use database::check_local_folder;
+pub use error::CatalogError;
+pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
+pub use objects::{Catalog, CatalogContents};
+pub use sync::SyncReport;

@@ -1,0 +1,249 @@
+//! The catalog: where each object of a repository lies, and its points.
+//!
+//! Invariant: an object is in the catalog only if its pack was durable in the repository under
+//! its name when the row was written.
+
+use super::CatalogError;
+use super::database::{Database, Durability, Migration};
+use crate::store::{
+    Encoding, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink, StoreError,
+};
+use crate::units::{ObjectName, PackName, PointId, RepositoryId};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const MIGRATIONS: &[Migration] = &["
+    CREATE TABLE repository (id BLOB NOT NULL) STRICT;
+    CREATE TABLE pack (
+        no INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE,
+        kind INTEGER NOT NULL, bytes INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE object (
+        name BLOB NOT NULL, pack INTEGER NOT NULL, offset INTEGER NOT NULL,
+        stored INTEGER NOT NULL, plain INTEGER NOT NULL,
+        kind INTEGER NOT NULL, encoding INTEGER NOT NULL,
+        PRIMARY KEY (name, pack)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE point (
+        id BLOB NOT NULL PRIMARY KEY, machine TEXT NOT NULL, sequence INTEGER NOT NULL,
+        manifest TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX point_by_machine ON point (machine, sequence);
+"];
+
+/// The catalog of one repository.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(super) database: Database,
+}
+
+/// Everything in a catalog, for comparing two.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CatalogContents {
+    /// Length and objects (name, offset, stored and plain length) of each pack.
+    pub packs: BTreeMap<PackName, (u64, Vec<(ObjectName, u32, u32, u32)>)>,
+    /// Manifests of the points, as JSON.
+    pub points: BTreeMap<PointId, String>,
+}
+
+impl Catalog {
+    /// Where the catalog of `repository` lies.
+    pub fn path(state_dir: &Path, repository: RepositoryId) -> PathBuf {
+        state_dir.join(format!("catalog-{repository}.sqlite"))
+    }
+
+    /// Opens, or creates, the catalog of `repository` in `state_dir`.
+    ///
+    /// # Errors
+    /// When it is damaged, of a newer schema, of another repository or on a network file system.
+    pub fn open(state_dir: &Path, repository: RepositoryId) -> Result<Self, CatalogError> {
+        let path = Self::path(state_dir, repository);
+        let database = Database::open(&path, MIGRATIONS, Durability::Cache)?;
+        let found: Vec<u8> = database.write(|transaction| {
+            let found = transaction
+                .query_row("SELECT id FROM repository", [], |row| row.get(0))
+                .optional()?;
+            match found {
+                Some(found) => Ok(found),
+                None => {
+                    transaction
+                        .execute("INSERT INTO repository VALUES (?1)", [&repository.0[..]])?;
+                    Ok(repository.0.to_vec())
+                }
+            }
+        })?;
+        if found == repository.0 {
+            Ok(Self { database })
+        } else {
+            let found = found.iter().map(|byte| format!("{byte:02x}")).collect();
+            Err(CatalogError::Foreign { path, found, expected: repository })
+        }
+    }
+
+    /// Removes the catalog's files, so that the next [`Catalog::open`] begins anew.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(state_dir: &Path, repository: RepositoryId) -> Result<(), CatalogError> {
+        let path = Self::path(state_dir, repository);
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = path.clone().into_os_string();
+            file.push(suffix);
+            match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let error = crate::fsio::FileError::new("remove", Path::new(&file), e);
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of `names` lie in a pack, in the order asked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn contains(&self, names: &[ObjectName]) -> Result<Vec<bool>, CatalogError> {
+        self.database.read(|connection| {
+            let mut find = connection.prepare_cached("SELECT 1 FROM object WHERE name = ?1")?;
+            names.iter().map(|name| find.exists([&name.0[..]])).collect()
+        })
+    }
+
+    /// Notes a pack that is durable. Noting it twice changes nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn add_pack(&self, record: &PackRecord) -> Result<(), CatalogError> {
+        self.database.write(|transaction| insert_pack(transaction, record))
+    }
+
+    /// Forgets a pack.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn forget_pack(&self, name: PackName) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "DELETE FROM object WHERE pack = (SELECT no FROM pack WHERE name = ?1)",
+                [&name.0[..]],
+            )?;
+            transaction.execute("DELETE FROM pack WHERE name = ?1", [&name.0[..]])
+        })?;
+        Ok(())
+    }
+
+    /// All packs with their lengths in bytes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn packs(&self) -> Result<BTreeMap<PackName, u64>, CatalogError> {
+        self.database.read(|connection| {
+            let mut all = connection.prepare("SELECT name, bytes FROM pack")?;
+            let rows = all.query_map([], |row| Ok((PackName(digest(row, 0)?), row.get(1)?)))?;
+            rows.collect()
+        })
+    }
+
+    /// Everything in it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn contents(&self) -> Result<CatalogContents, CatalogError> {
+        let mut contents = CatalogContents::default();
+        for (pack, bytes) in self.packs()? {
+            contents.packs.insert(pack, (bytes, Vec::new()));
+        }
+        self.database.read(|connection| {
+            let mut all = connection.prepare(
+                "SELECT pack.name, object.name, offset, stored, plain
+                 FROM object JOIN pack ON pack.no = object.pack ORDER BY pack.name, offset",
+            )?;
+            let mut rows = all.query([])?;
+            while let Some(row) = rows.next()? {
+                let object = (ObjectName(digest(row, 1)?), row.get(2)?, row.get(3)?, row.get(4)?);
+                if let Some((_, objects)) = contents.packs.get_mut(&PackName(digest(row, 0)?)) {
+                    objects.push(object);
+                }
+            }
+            let mut all = connection.prepare("SELECT id, manifest FROM point")?;
+            let rows = all.query_map([], |row| Ok((PointId(digest(row, 0)?), row.get(1)?)))?;
+            for point in rows {
+                let (id, manifest) = point?;
+                contents.points.insert(id, manifest);
+            }
+            Ok(())
+        })?;
+        Ok(contents)
+    }
+}
+
+impl ObjectIndex for Catalog {
+    fn locate(&self, names: &[ObjectName]) -> Result<Vec<Option<Location>>, StoreError> {
+        let located = self
+            .database
+            .read(|connection| names.iter().map(|name| locate(connection, *name)).collect())?;
+        Ok(located)
+    }
+}
+
+impl PackSink for Catalog {
+    fn pack_written(&self, record: &PackRecord) -> Result<(), StoreError> {
+        Ok(self.add_pack(record)?)
+    }
+}
+
+fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::Result<()> {
+    let added = transaction.execute(
+        "INSERT OR IGNORE INTO pack (name, kind, bytes) VALUES (?1, ?2, ?3)",
+        params![&record.name.0[..], record.kind.to_byte(), record.bytes],
+    )?;
+    if added == 0 {
+        return Ok(());
+    }
+    let no = transaction.last_insert_rowid();
+    // Sorted: neighbours go to the same page of the index.
+    let mut locations: Vec<Location> = record.locations().collect();
+    locations.sort_unstable_by_key(|location| location.entry.name);
+    let mut insert = transaction
+        .prepare_cached("INSERT OR IGNORE INTO object VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    for Location { offset, entry, .. } in locations {
+        insert.execute(params![
+            &entry.name.0[..],
+            no,
+            offset,
+            entry.stored_len,
+            entry.plain_len,
+            entry.kind.to_byte(),
+            entry.encoding.to_byte(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn locate(connection: &Connection, name: ObjectName) -> rusqlite::Result<Option<Location>> {
+    let mut find = connection.prepare_cached(
+        "SELECT pack.name, offset, stored, plain, object.kind, encoding
+         FROM object JOIN pack ON pack.no = object.pack WHERE object.name = ?1 LIMIT 1",
+    )?;
+    find.query_row([&name.0[..]], |row| {
+        let unknown = |column| {
+            rusqlite::Error::IntegralValueOutOfRange(column, row.get(column).unwrap_or(-1))
+        };
+        let entry = PackEntry {
+            name,
+            kind: ObjectKind::from_byte(row.get(4)?).ok_or_else(|| unknown(4))?,
+            encoding: Encoding::from_byte(row.get(5)?).ok_or_else(|| unknown(5))?,
+            stored_len: row.get(2)?,
+            plain_len: row.get(3)?,
+        };
+        Ok(Location { pack: PackName(digest(row, 0)?), offset: row.get(1)?, entry })
+    })
+    .optional()
+}
+
+pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
+    row.get(column)
+}

@@ -1,0 +1,86 @@
+//! Bringing the catalog up to what the repository holds.
+
+use super::{Catalog, CatalogError};
+use crate::point::load_point;
+use crate::store::{Damage, Repository, StoreError};
+use std::collections::BTreeMap;
+
+/// What changed in the catalog, and what could not be read.
+#[derive(Debug, Default)]
+pub struct SyncReport {
+    /// Packs that were new to the catalog.
+    pub packs_added: usize,
+    /// Packs that are no longer in the repository, or have another length than they had.
+    pub packs_gone: usize,
+    /// Points that were new to the catalog.
+    pub points_added: usize,
+    /// Points that are no longer in the repository.
+    pub points_gone: usize,
+    /// What is damaged; it is not in the catalog.
+    pub damages: Vec<Damage>,
+}
+
+impl Catalog {
+    /// Makes the catalog know exactly the packs and points that are in `repository` and can be
+    /// read. Packs are immutable, so only the names that differ are looked into. Whatever old
+    /// copy of a catalog is brought back, this makes it right; so does it build one anew.
+    ///
+    /// # Errors
+    /// When the repository cannot be listed or the database fails. Damaged packs and points are
+    /// no error: they are left out and reported.
+    pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
+        let mut report = SyncReport::default();
+        // Points first: a point that appears meanwhile refers to packs that are there already.
+        let points = repository.list_points()?;
+        self.sync_packs(repository, &mut report)?;
+        let mut known = self.point_ids()?;
+        for id in points {
+            if known.remove(&id) {
+                continue;
+            }
+            match load_point(repository, id) {
+                Ok(point) => {
+                    self.add_point(&point)?;
+                    report.points_added += 1;
+                }
+                Err(StoreError::Damaged(damage)) => report.damages.push(damage),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for id in known {
+            self.forget_point(id)?;
+            report.points_gone += 1;
+        }
+        Ok(report)
+    }
+
+    fn sync_packs(
+        &self,
+        repository: &Repository,
+        report: &mut SyncReport,
+    ) -> Result<(), CatalogError> {
+        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
+        let known = self.packs()?;
+        for (name, bytes) in &known {
+            // A length that changed is damage: the file's name covers every byte.
+            if present.get(name) != Some(bytes) {
+                self.forget_pack(*name)?;
+                report.packs_gone += 1;
+            }
+        }
+        for (name, bytes) in present {
+            if known.get(&name) == Some(&bytes) {
+                continue;
+            }
+            match repository.read_pack_record(name) {
+                Ok(record) => {
+                    self.add_pack(&record)?;
+                    report.packs_added += 1;
+                }
+                Err(StoreError::Damaged(damage)) => report.damages.push(damage),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The manifest of a recovery point: a JSON document, sealed, named by the hash of its file.
+
+use super::tree::TreeRef;
+use crate::fsio;
+use crate::store::{Damage, Repository, StoreError, WriterSession, open_document, seal_document};
+use crate::units::{
+    DISK_BYTES_MAX, DiskId, MachineId, Name, PointId, RepositoryId, RunId, Sequence, TreeName,
+};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+
+const MAGIC: &[u8; 8] = b"AIPOINT\0";
+const FORMAT: u32 = 1;
+/// A longer manifest was not written by afterimage.
+const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const DISKS_MAX: usize = 1024;
+
+/// How well the content of a point fits together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// As after a power cut at that instant.
+    CrashConsistent,
+    /// The machine's own software had written out what it held.
+    ApplicationConsistent,
+    /// The machine was off, or its disks were in no use.
+    Offline,
+}
+
+/// How it was known what had changed since the point before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provenance {
+    /// Everything was read.
+    FullRead,
+}
+
+/// A disk in a point.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskEntry {
+    /// Its name in the settings.
+    pub name: Name,
+    /// Its identity through all points.
+    pub id: DiskId,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Root of its tree; absent when it holds only zeros.
+    pub root: Option<TreeName>,
+    /// How its changes were known.
+    pub provenance: Provenance,
+}
+
+/// A file of the machine's definition that travels in the point.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Its file name.
+    pub name: Name,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+    /// Root of its tree; absent when it is empty or holds only zeros.
+    pub root: Option<TreeName>,
+}
+
+/// A recovery point, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The repository that it belongs to.
+    pub repository: RepositoryId,
+    /// The machine's name in the settings.
+    pub machine: Name,
+    /// The machine's identity through all points.
+    pub machine_id: MachineId,
+    /// Position in the machine's history.
+    pub sequence: Sequence,
+    /// The point before it, which may have been removed since.
+    pub parent: Option<PointId>,
+    /// The instant that it holds.
+    pub time: jiff::Timestamp,
+    /// How well it fits together.
+    pub consistency: Consistency,
+    /// The disks.
+    pub disks: Vec<DiskEntry>,
+    /// The machine's definition.
+    pub definition: Vec<FileEntry>,
+    /// The run that made it.
+    pub run: RunId,
+    /// The host that made it.
+    pub host: String,
+    /// The version of afterimage that made it.
+    pub version: String,
+}
+
+/// A manifest with its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// Its name.
+    pub id: PointId,
+    /// Its content.
+    pub manifest: Manifest,
+}
+
+impl DiskEntry {
+    /// The disk's content.
+    pub fn tree(&self) -> TreeRef {
+        TreeRef { root: self.root, size_bytes: self.size_bytes }
+    }
+}
+
+impl FileEntry {
+    /// The file's content.
+    pub fn tree(&self) -> TreeRef {
+        TreeRef { root: self.root, size_bytes: self.size_bytes }
+    }
+}
+
+impl Manifest {
+    /// The disk with this name.
+    pub fn disk(&self, name: &Name) -> Option<&DiskEntry> {
+        self.disks.iter().find(|disk| &disk.name == name)
+    }
+
+    /// All trees of the point, of disks and of the definition.
+    pub fn trees(&self) -> impl Iterator<Item = TreeRef> + '_ {
+        let definition = self.definition.iter().map(FileEntry::tree);
+        self.disks.iter().map(DiskEntry::tree).chain(definition)
+    }
+
+    fn check(&self, repository: RepositoryId) -> Result<(), String> {
+        let names: BTreeSet<&Name> = self.disks.iter().map(|disk| &disk.name).collect();
+        let files: BTreeSet<&Name> = self.definition.iter().map(|file| &file.name).collect();
+        let largest = self.trees().map(|tree| tree.size_bytes).max().unwrap_or(0);
+        if self.repository != repository {
+            Err(format!("it belongs to the repository {}", self.repository))
+        } else if names.len() != self.disks.len() || files.len() != self.definition.len() {
+            Err("a name stands in it twice".to_owned())
+        } else if self.disks.len() > DISKS_MAX || self.definition.len() > DISKS_MAX {
+            Err("it has too many disks".to_owned())
+        } else if largest > DISK_BYTES_MAX {
+            Err(format!("a disk of {largest} bytes is impossible"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Makes a point durable. When this returns, the point is acknowledged; before the rename
+/// within, it does not exist.
+///
+/// # Errors
+/// When it cannot be written; the repository is then as it was.
+pub fn commit_point(
+    repository: &Repository,
+    session: &WriterSession,
+    manifest: Manifest,
+) -> Result<Point, StoreError> {
+    let json = serde_json::to_vec(&manifest).map_err(|_| StoreError::MemoryFault)?;
+    let bytes = seal_document(repository.keys(), MAGIC, FORMAT, &json)?;
+    let id = PointId(Sha256::digest(&bytes).into());
+    let same = decode(repository, bytes.clone()).is_ok_and(|decoded| decoded == manifest);
+    if !same {
+        return Err(StoreError::MemoryFault);
+    }
+    let file = session.create()?;
+    file.handle().write_all_at(&bytes, 0)?;
+    file.publish(&repository.layout().point(id))?;
+    Ok(Point { id, manifest })
+}
+
+/// Reads a point.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when it is missing or not what its name says.
+pub fn load_point(repository: &Repository, id: PointId) -> Result<Point, StoreError> {
+    let damaged = |reason: String| Damage::Manifest { point: id, reason };
+    let path = repository.layout().point(id);
+    let bytes = fsio::read_whole(repository.file_system().as_ref(), &path, MANIFEST_BYTES_MAX)
+        .map_err(|error| match error.not_found() {
+            true => damaged("it is missing".to_owned()).into(),
+            false => StoreError::from(error),
+        })?;
+    if PointId(Sha256::digest(&bytes).into()) != id {
+        return Err(damaged("its content does not match its name".to_owned()).into());
+    }
+    let manifest = decode(repository, bytes).map_err(damaged)?;
+    Ok(Point { id, manifest })
+}
+
+fn decode(repository: &Repository, mut bytes: Vec<u8>) -> Result<Manifest, String> {
+    let json = open_document(repository.keys(), MAGIC, FORMAT, &mut bytes)?;
+    let manifest: Manifest = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    manifest.check(repository.keys().repository())?;
+    Ok(manifest)
+}

@@ -1,0 +1,19 @@
+//! Recovery points: the manifest, and the tree that leads to each region of each disk.
+
+mod affected;
+mod builder;
+mod diff;
+mod leaf;
+mod manifest;
+mod node;
+mod tree;
+
+pub use affected::{DamageReport, affected_points};
+pub use builder::TreeBuilder;
+pub use diff::{SpanChange, diff_spans};
+pub use leaf::{Leaf, Span};
+pub use manifest::{
+    Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point, load_point,
+};
+pub use node::FAN_OUT;
+pub use tree::{RegionChange, TreeReader, TreeRef};
