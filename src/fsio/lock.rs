@@ -66,7 +66,7 @@ pub enum LockError {
 /// processes could hold locks on two files of the same name.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -107,7 +107,16 @@ impl FileLock {
         if mode == LockMode::Exclusive {
             leave_note(&mut file, holder).map_err(|e| FileError::new("write to", path, e))?;
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for FileLock {
+    // Closing is not enough: a child process that is being started right now has a copy of the
+    // descriptor until it runs its program, and would keep the lock for that long.
+    fn drop(&mut self) {
+        // Best effort: the lock goes at the latest when the last copy is closed.
+        let _ = self.file.unlock();
     }
 }
 

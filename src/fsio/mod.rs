@@ -5,14 +5,18 @@
 //! new or renamed name is durable until [`FileSystem::sync_dir`] of its folder returns. After a
 //! failed sync the file's state is unknown: it is never synced again, it is given up.
 
+mod device;
 mod durable;
 mod error;
 mod lock;
+mod qemu_lock;
 mod real;
 
+pub use device::{DeviceActivity, DeviceClaim, DeviceClaimError};
 pub use durable::{TemporaryFile, read_whole, write_new, write_replacing};
 pub use error::FileError;
 pub use lock::{FileLock, LockError, LockHolder, LockMode};
+pub use qemu_lock::{QemuAccess, QemuLock, QemuLockError};
 pub use real::RealFileSystem;
 
 use std::path::{Path, PathBuf};

@@ -40,19 +40,22 @@ fn kind_of(file_type: std::fs::FileType) -> FileKind {
     }
 }
 
-fn stat_of(metadata: &std::fs::Metadata) -> FileStat {
-    let nanoseconds =
-        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let kind = kind_of(metadata.file_type());
-    FileStat {
-        kind,
-        len_bytes: metadata.len(),
-        allocated_bytes: metadata.blocks() * 512,
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        raw_device: if kind == FileKind::BlockDevice { metadata.rdev() } else { 0 },
-        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+impl FileStat {
+    /// What `metadata` says.
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        let nanoseconds =
+            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let kind = kind_of(metadata.file_type());
+        Self {
+            kind,
+            len_bytes: metadata.len(),
+            allocated_bytes: metadata.blocks() * 512,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            raw_device: if kind == FileKind::BlockDevice { metadata.rdev() } else { 0 },
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
     }
 }
 
@@ -139,7 +142,7 @@ impl FileSystem for RealFileSystem {
 
     fn stat(&self, path: &Path) -> Result<Option<FileStat>> {
         match std::fs::metadata(path) {
-            Ok(metadata) => Ok(Some(stat_of(&metadata))),
+            Ok(metadata) => Ok(Some(FileStat::of(&metadata))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(FileError::new("look at", path, e)),
         }
@@ -212,7 +215,7 @@ impl FileHandle for RealFile {
 
     fn stat(&self) -> Result<FileStat> {
         let metadata = self.file.metadata().map_err(|e| self.error("look at", e))?;
-        Ok(stat_of(&metadata))
+        Ok(FileStat::of(&metadata))
     }
 
     fn size(&self) -> Result<u64> {
