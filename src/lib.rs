@@ -23,6 +23,8 @@ pub mod fsio;
 
 pub mod extent;
 
+pub mod source;
+
 pub mod chunk;
 
 pub mod store;
@@ -30,3 +32,6 @@ pub mod store;
 pub mod point;
 
 pub mod catalog;
+
+// Verbs.
+pub mod backup;

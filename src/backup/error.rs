@@ -1,0 +1,63 @@
+//! Why a backup failed.
+
+use crate::catalog::CatalogError;
+use crate::fsio::FileError;
+use crate::progress::Cancelled;
+use crate::source::SourceError;
+use crate::store::StoreError;
+use crate::units::{Name, PackName};
+
+/// Why a backup failed. There is no point of it.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A disk could not be read.
+    #[error("disk {disk}: {error}")]
+    Source {
+        /// The disk.
+        disk: Name,
+        /// The reason.
+        #[source]
+        error: Box<SourceError>,
+    },
+    /// A file of the definition could not be read.
+    #[error("the machine's definition: {0}")]
+    Definition(#[source] FileError),
+    /// The repository failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A pack that the new point refers to disappeared while the backup ran.
+    #[error(
+        "pack {} disappeared from the repository while the backup ran, so no point was made; \
+         find out what removes files there, then run this again", pack.short()
+    )]
+    PackVanished {
+        /// The pack.
+        pack: PackName,
+    },
+    /// A worker ended without a result.
+    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
+    WorkerLost,
+    /// The user stopped it.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl BackupError {
+    pub(super) fn source(disk: &Name, error: SourceError) -> Self {
+        Self::Source { disk: disk.clone(), error: Box::new(error) }
+    }
+
+    /// Whether trying the same again can not help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Source { error, .. } => error.is_permanent(),
+            Self::Definition(error) => error.is_permanent(),
+            Self::Store(error) => error.is_permanent(),
+            Self::Catalog(_) | Self::WorkerLost => true,
+            Self::PackVanished { .. } | Self::Cancelled(_) => false,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Backing a machine up: all its disks at one instant become one recovery point.
+//!
+//! The order of durable steps, each of which must be done before the next: the machine's lease;
+//! packs, each one complete; every pack referred to exists; the manifest, whose rename is the
+//! only commit; the catalog.
+
+mod changes;
+mod disk;
+mod error;
+mod file;
+
+pub use error::BackupError;
+
+use crate::catalog::Catalog;
+use crate::fsio::FileLock;
+use crate::point::{Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point};
+use crate::progress::Progress;
+use crate::source::{self, Source, SourceSpec};
+use crate::store::{Damage, PackRecord, PackSink, PackWriter, Repository, StoreError};
+use crate::units::{DiskId, MachineId, Name, RunId, Sequence};
+use std::path::PathBuf;
+
+/// What to back up.
+#[derive(Debug)]
+pub struct BackupRequest<'a> {
+    /// The machine.
+    pub machine: &'a Name,
+    /// Its disks.
+    pub disks: Vec<(Name, SourceSpec)>,
+    /// Files of its definition that travel in the point, under their file names.
+    pub definition: Vec<(Name, PathBuf)>,
+    /// How well the disks fit together, as far as the caller knows.
+    pub consistency: Consistency,
+    /// The time now.
+    pub now: jiff::Timestamp,
+    /// The run.
+    pub run: RunId,
+    /// Threads that read, cut and compress.
+    pub workers: usize,
+}
+
+/// What a backup did.
+#[derive(Debug)]
+pub struct BackupResult {
+    /// The new point.
+    pub point: Point,
+    /// Damage that was met in the repository on the way; it did not stop the backup, and what
+    /// the new point needs of it was stored again.
+    pub damages: Vec<Damage>,
+}
+
+/// Backs a machine up. When this returns, the point is durable.
+///
+/// # Errors
+/// No error leaves a point behind; what was written so far is found again or reclaimed.
+pub fn backup(
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &BackupRequest<'_>,
+    progress: &Progress,
+) -> Result<BackupResult, BackupError> {
+    let _lease = take_lease(repository, request.machine)?;
+    let report = catalog.sync(repository)?;
+    let parent = catalog.newest_point(request.machine)?;
+    let sources = open_sources(request)?;
+    for (_, source) in &sources {
+        progress.add_total(source.size_bytes());
+    }
+    let sink = CountingSink { catalog, progress };
+    let writer = repository.writer(&sink, request.run)?;
+    let context =
+        Context { repository, catalog, writer: &writer, progress, workers: request.workers };
+    let disks = back_up_disks(&context, &sources, parent.as_ref())?;
+    let definition = back_up_definition(&context, &request.definition)?;
+    writer.flush()?;
+    for (disk, source) in &sources {
+        source.check_unchanged().map_err(|error| BackupError::source(disk, error))?;
+    }
+    changes::count(&context, &disks, parent.as_ref())?;
+    check_packs_exist(repository, catalog)?;
+    progress.check()?;
+    let manifest = manifest(repository, request, parent.as_ref(), disks, definition)?;
+    let point = commit_point(repository, writer.session(), manifest)?;
+    catalog.add_point(&point)?;
+    Ok(BackupResult { point, damages: report.damages })
+}
+
+/// What all parts of a backup need.
+struct Context<'a> {
+    repository: &'a Repository,
+    catalog: &'a Catalog,
+    writer: &'a PackWriter<'a>,
+    progress: &'a Progress,
+    workers: usize,
+}
+
+/// Tells the catalog of new packs, and counts their bytes.
+struct CountingSink<'a> {
+    catalog: &'a Catalog,
+    progress: &'a Progress,
+}
+
+impl PackSink for CountingSink<'_> {
+    fn pack_written(&self, record: &PackRecord) -> Result<(), StoreError> {
+        self.progress.add_stored(record.bytes);
+        self.catalog.pack_written(record)
+    }
+}
+
+fn take_lease(
+    repository: &Repository,
+    machine: &Name,
+) -> Result<(FileLock, FileLock), BackupError> {
+    let shared = repository.lock_shared(&format!("backup of {machine}"))?;
+    Ok((shared, repository.lock_machine(machine)?))
+}
+
+type OpenSource = (Name, Box<dyn Source>);
+
+// All of them before the first is read: a missing one must not cost the reading of the others.
+fn open_sources(request: &BackupRequest<'_>) -> Result<Vec<OpenSource>, BackupError> {
+    request
+        .disks
+        .iter()
+        .map(|(disk, spec)| match source::open(spec) {
+            Ok(source) => Ok((disk.clone(), source)),
+            Err(error) => Err(BackupError::source(disk, error)),
+        })
+        .collect()
+}
+
+fn back_up_disks(
+    context: &Context<'_>,
+    sources: &[OpenSource],
+    parent: Option<&Point>,
+) -> Result<Vec<DiskEntry>, BackupError> {
+    let mut disks = Vec::with_capacity(sources.len());
+    for (name, source) in sources {
+        let root = disk::back_up(context, name, source.as_ref())?;
+        let known = parent.and_then(|point| point.manifest.disk(name)).map(|disk| disk.id);
+        let id = known.map_or_else(DiskId::random, Ok).map_err(StoreError::Random)?;
+        let size_bytes = source.size_bytes();
+        let provenance = Provenance::FullRead;
+        disks.push(DiskEntry { name: name.clone(), id, size_bytes, root, provenance });
+    }
+    Ok(disks)
+}
+
+fn back_up_definition(
+    context: &Context<'_>,
+    files: &[(Name, PathBuf)],
+) -> Result<Vec<FileEntry>, BackupError> {
+    let mut entries = Vec::with_capacity(files.len());
+    for (name, path) in files {
+        let content = file::MemorySource::read(path)?;
+        let root = disk::back_up(context, name, &content)?;
+        entries.push(FileEntry { name: name.clone(), size_bytes: content.size_bytes(), root });
+    }
+    Ok(entries)
+}
+
+/// The last look before the commit: every pack that the catalog promised is still there.
+fn check_packs_exist(repository: &Repository, catalog: &Catalog) -> Result<(), BackupError> {
+    let present: std::collections::BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
+    match catalog.packs()?.into_keys().find(|pack| !present.contains_key(pack)) {
+        None => Ok(()),
+        Some(pack) => Err(BackupError::PackVanished { pack }),
+    }
+}
+
+fn manifest(
+    repository: &Repository,
+    request: &BackupRequest<'_>,
+    parent: Option<&Point>,
+    disks: Vec<DiskEntry>,
+    definition: Vec<FileEntry>,
+) -> Result<Manifest, BackupError> {
+    let known = parent.map(|point| point.manifest.machine_id);
+    Ok(Manifest {
+        repository: repository.header().id,
+        machine: request.machine.clone(),
+        machine_id: known.map_or_else(MachineId::random, Ok).map_err(StoreError::Random)?,
+        sequence: Sequence(parent.map_or(0, |point| point.manifest.sequence.0) + 1),
+        parent: parent.map(|point| point.id),
+        time: request.now,
+        consistency: request.consistency,
+        disks,
+        definition,
+        run: request.run,
+        host: crate::fsio::LockHolder::this_process("").host,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
