@@ -20,3 +20,6 @@ pub mod sys;
 pub mod fsio;
 
 pub mod extent;
+
+// Wire and faces.
+pub mod settings;
