@@ -1,9 +1,9 @@
 //! The settings file: read whole, checked whole, and reported on whole.
 //!
-//! The text becomes a TOML tree with positions ([`syntax`]), each part of the tree becomes a
-//! draft ([`repository`], [`machine`], [`replica`], by way of [`reader`] and [`values`]), and
-//! the drafts are checked against each other ([`crosscheck`]). Each step adds to the same
-//! [`findings`] and goes on, so that the user sees every mistake at once. Only when there is
+//! The text becomes a TOML tree with positions (`syntax`), each part of the tree becomes a
+//! draft (`repository`, `machine`, `replica`, by way of `reader` and `values`), and
+//! the drafts are checked against each other (`crosscheck`). Each step adds to the same
+//! `findings` and goes on, so that the user sees every mistake at once. Only when there is
 //! none do the drafts become [`Settings`].
 
 mod crosscheck;
