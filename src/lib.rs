@@ -35,3 +35,6 @@ pub mod catalog;
 
 // Verbs.
 pub mod backup;
+
+// Wire and faces.
+pub mod settings;

@@ -1,0 +1,170 @@
+//! Reads `[machine.NAME]`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::findings::{Findings, quoted, ticked};
+use super::named::{self, Context, DiskWords, DisksDraft};
+use super::reader::{Field, Located, TableReader};
+use super::types::{
+    DiskSettings, ImageFormat, Keep, MachineSettings, PlaceKind, Schedule, SourceSettings,
+};
+use super::{DEFINITION_FILES_MAX, values};
+use crate::units::Name;
+
+/// Sources of the design that are still to come.
+const LATER_SOURCES: [&str; 4] = ["nbd", "qemu", "libvirt", "snapshot"];
+
+const WORDS: DiskWords = DiskWords {
+    place_key: "source",
+    place_hint: "say where it is read, such as source = { image = \"/srv/vm/web01.raw\" }",
+    disk_hint: "begin each disk with [[machine.NAME.disk]], in two pairs of brackets",
+};
+
+/// A machine as far as it could be read.
+#[derive(Debug)]
+pub(super) struct MachineDraft {
+    pub(super) name: Located<Name>,
+    pub(super) repository: Option<Located<Name>>,
+    pub(super) schedule: Option<Located<Schedule>>,
+    pub(super) keep: Option<Located<Keep>>,
+    pub(super) disks: DisksDraft<SourceSettings>,
+    definition: Vec<PathBuf>,
+}
+
+impl MachineDraft {
+    /// The settings; `None` when something is wrong.
+    pub(super) fn into_settings(self) -> Option<MachineSettings> {
+        let disks =
+            self.disks.disks.into_iter().map(|disk| {
+                Some(DiskSettings { name: disk.name?.value, source: disk.place?.value })
+            });
+        Some(MachineSettings {
+            name: self.name.value,
+            repository: self.repository?.value,
+            schedule: self.schedule.map(|schedule| schedule.value),
+            keep: self.keep.map(|keep| keep.value),
+            definition: self.definition,
+            disks: disks.collect::<Option<_>>()?,
+        })
+    }
+}
+
+pub(super) fn read(
+    name: Located<Name>,
+    mut reader: TableReader<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> MachineDraft {
+    let hint = "say where its backups go, such as repository = \"main\"";
+    let repository = named::reference(&mut reader, "repository", hint, findings);
+    let schedule = context.schedule(&mut reader, findings);
+    let keep = reader.field("keep").and_then(|field| {
+        let value = keep(&field, findings)?;
+        Some(Located { value, at: field.key_at })
+    });
+    let definition = reader
+        .field("definition")
+        .map(|field| definition(&field, context.folder, findings))
+        .unwrap_or_default();
+    let disks = named::disks(&mut reader, &WORDS, findings, |field, findings| {
+        source(field, context, findings)
+    });
+    reader.finish(findings);
+    MachineDraft { name, repository, schedule, keep, disks, definition }
+}
+
+fn source(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Located<SourceSettings>> {
+    let mut place = named::place(field, &LATER_SOURCES, context, findings)?;
+    let format_field = place.reader.field("format");
+    let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
+    let format = match (format_field, place.kind) {
+        (Some(field), PlaceKind::Image) => {
+            let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
+            values::choice(&field, &formats, findings)
+        }
+        (Some(field), PlaceKind::Device) => {
+            let message = "`format` is only for images: a device is read as it is";
+            findings.wrong_hint(&field.key_at, message, "leave out `format`");
+            None
+        }
+        (None, _) => None,
+    };
+    place.reader.finish(findings);
+    let value = SourceSettings {
+        path: place.path.value,
+        kind: place.kind,
+        format,
+        quiesced: quiesced.flatten().unwrap_or(false),
+    };
+    Some(Located { value, at: place.path.at })
+}
+
+fn keep(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Keep> {
+    let example = "keep = { last = 3, hourly = 24, daily = 7, weekly = 4, monthly = 12 }";
+    let mut reader = field.table("`keep`".to_owned(), example, findings)?;
+    let mut valid = true;
+    let mut count = |key: &'static str, reader: &mut TableReader<'_>| match reader.field(key) {
+        Some(field) => field.whole_number(0..=u32::MAX, findings).unwrap_or_else(|| {
+            valid = false;
+            0
+        }),
+        None => 0,
+    };
+    let mut keep = Keep {
+        last: count("last", &mut reader),
+        hourly: count("hourly", &mut reader),
+        daily: count("daily", &mut reader),
+        weekly: count("weekly", &mut reader),
+        monthly: count("monthly", &mut reader),
+        yearly: count("yearly", &mut reader),
+        within: None,
+    };
+    if let Some(field) = reader.field("within") {
+        keep.within = values::duration(&field, findings);
+        valid &= keep.within.is_some();
+    }
+    let unknown = reader.has_unknown();
+    reader.finish(findings);
+    if valid && !unknown && keep == Keep::default() {
+        findings.wrong_hint(&field.at, "`keep` would keep no point at all", example);
+        return None;
+    }
+    Some(keep)
+}
+
+fn definition(field: &Field<'_>, folder: &Path, findings: &mut Findings<'_>) -> Vec<PathBuf> {
+    let example = "definition = \"web01.xml\", or definition = [\"web01.xml\", \"web01_VARS.fd\"]";
+    let files = match (field.as_str(), field.elements()) {
+        (Some(_), _) => vec![values::path(field, folder, findings)],
+        (None, Some(elements)) => {
+            if elements.len() > DEFINITION_FILES_MAX {
+                let count = elements.len();
+                let key = ticked(field.key);
+                let message = format!("{key} names {count} files; {DEFINITION_FILES_MAX} can be");
+                findings.wrong(&field.at, message);
+                return Vec::new();
+            }
+            elements.iter().map(|element| values::path(element, folder, findings)).collect()
+        }
+        (None, None) => {
+            field.wrong_type("a path or a list of paths", example, findings);
+            return Vec::new();
+        }
+    };
+    let mut seen = BTreeSet::new();
+    let mut paths = Vec::new();
+    for file in files.into_iter().flatten() {
+        if !seen.insert(values::normalised(&file.value)) {
+            let given = file.value.file_name().unwrap_or_default().to_string_lossy();
+            let message = format!("{} is named twice in `definition`", quoted(&given));
+            findings.wrong(&file.at, message);
+        }
+        paths.push(file.value);
+    }
+    paths
+}

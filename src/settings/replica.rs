@@ -1,0 +1,136 @@
+//! Reads `[replica.NAME]`.
+
+use std::path::PathBuf;
+
+use super::findings::{Findings, quoted};
+use super::named::{self, Context, DiskWords, DisksDraft};
+use super::reader::{Field, Located, TableReader};
+use super::types::{PlaceKind, ReplicaDiskSettings, ReplicaSettings, Trigger};
+use super::values;
+use crate::units::Name;
+
+/// Targets of the design that are still to come.
+const LATER_TARGETS: [&str; 1] = ["nbd"];
+/// Modes of the design that are still to come.
+const LATER_MODES: [&str; 2] = ["direct", "continuous"];
+
+const WORDS: DiskWords = DiskWords {
+    place_key: "target",
+    place_hint: "say where it is written, such as target = { image = \"/srv/standby/web01.raw\" }",
+    disk_hint: "begin each disk with [[replica.NAME.disk]], in two pairs of brackets",
+};
+
+/// Where a disk of a replica is written.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) path: PathBuf,
+    kind: PlaceKind,
+}
+
+/// A replica as far as it could be read.
+#[derive(Debug)]
+pub(super) struct ReplicaDraft {
+    pub(super) name: Located<Name>,
+    pub(super) machine: Option<Located<Name>>,
+    /// The trigger and where it stands; of the default one, where the replica begins.
+    pub(super) trigger: Option<Located<Trigger>>,
+    pub(super) disks: DisksDraft<Target>,
+    pub(super) journal_dir: Option<Located<PathBuf>>,
+}
+
+impl ReplicaDraft {
+    /// The settings; `None` when something is wrong.
+    pub(super) fn into_settings(self) -> Option<ReplicaSettings> {
+        let disks = self.disks.disks.into_iter().map(|disk| {
+            let target = disk.place?.value;
+            let name = disk.name?.value;
+            Some(ReplicaDiskSettings { name, target: target.path, target_kind: target.kind })
+        });
+        Some(ReplicaSettings {
+            name: self.name.value,
+            machine: self.machine?.value,
+            trigger: self.trigger?.value,
+            disks: disks.collect::<Option<_>>()?,
+            journal_dir: self.journal_dir.map(|dir| dir.value),
+        })
+    }
+}
+
+pub(super) fn read(
+    name: Located<Name>,
+    mut reader: TableReader<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> ReplicaDraft {
+    let hint = "say which machine it follows, such as machine = \"web01\"";
+    let machine = named::reference(&mut reader, "machine", hint, findings);
+    let trigger = trigger(&mut reader, context, findings);
+    if let Some(field) = reader.field("mode") {
+        check_mode(&field, findings);
+    }
+    let journal_dir = reader
+        .field("journal_dir")
+        .and_then(|field| values::path(&field, context.folder, findings));
+    let disks = named::disks(&mut reader, &WORDS, findings, |field, findings| {
+        target(field, context, findings)
+    });
+    reader.finish(findings);
+    ReplicaDraft { name, machine, trigger, disks, journal_dir }
+}
+
+fn target(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Located<Target>> {
+    let place = named::place(field, &LATER_TARGETS, context, findings)?;
+    place.reader.finish(findings);
+    let value = Target { path: place.path.value, kind: place.kind };
+    Some(Located { value, at: place.path.at })
+}
+
+fn trigger(
+    reader: &mut TableReader<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Located<Trigger>> {
+    let trigger_field = reader.field("trigger");
+    let schedule_at = reader.has("schedule");
+    let schedule = context.schedule(reader, findings);
+    match (trigger_field, schedule_at) {
+        (Some(_), Some(at)) => {
+            let message = format!("{} has both a `trigger` and a `schedule`", reader.what);
+            findings.wrong_hint(&at, message, "leave out one of the two");
+            None
+        }
+        (Some(field), None) => {
+            if field.as_str().is_some_and(looks_like_schedule) {
+                let message = "a `trigger` is a word, not a time";
+                findings.wrong_hint(&field.at, message, "write schedule = \"…\" instead of it");
+                return None;
+            }
+            let words = [("after-backup", Trigger::AfterBackup), ("manual", Trigger::Manual)];
+            let value = values::choice(&field, &words, findings)?;
+            Some(Located { value, at: field.key_at })
+        }
+        (None, Some(_)) => schedule
+            .map(|schedule| Located { value: Trigger::Schedule(schedule.value), at: schedule.at }),
+        (None, None) => Some(Located { value: Trigger::AfterBackup, at: reader.at.clone() }),
+    }
+}
+
+fn looks_like_schedule(text: &str) -> bool {
+    text.starts_with('@') || text.split_whitespace().count() >= 5
+}
+
+fn check_mode(field: &Field<'_>, findings: &mut Findings<'_>) {
+    match field.as_str() {
+        Some(mode) if LATER_MODES.contains(&mode) => {
+            let message = values::unsupported(&format!("the mode {}", quoted(mode)));
+            findings.wrong_hint(&field.at, message, "write mode = \"backup\", or leave it out");
+        }
+        _ => {
+            values::choice(field, &[("backup", ())], findings);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The settings as the rest of afterimage uses them: checked, with every path resolved.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::Problem;
+use crate::units::Name;
+
+/// Everything that the settings file says. Invariant: every name that one part mentions exists
+/// in another, and no two parts claim the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The file that was read, as an absolute path.
+    pub file: PathBuf,
+    /// Folder for the catalog and other local state.
+    pub state_dir: PathBuf,
+    /// Where backups are kept.
+    pub repositories: BTreeMap<Name, RepositorySettings>,
+    /// What is backed up.
+    pub machines: BTreeMap<Name, MachineSettings>,
+    /// Which machines have a standby copy, and where.
+    pub replicas: BTreeMap<Name, ReplicaSettings>,
+    /// What is right but does less than the user may expect; sorted by position.
+    pub notices: Vec<Problem>,
+}
+
+/// A repository in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositorySettings {
+    /// Its name in this file.
+    pub name: Name,
+    /// Its directory.
+    pub path: PathBuf,
+    /// How its content is sealed.
+    pub encryption: EncryptionSettings,
+    /// Average size of a chunk in bytes, when the repository is created: a power of two from
+    /// [`super::CHUNK_BYTES_MIN`] to [`super::CHUNK_BYTES_MAX`]; `None` leaves the choice to afterimage.
+    pub chunk_bytes: Option<u64>,
+    /// Level of zstd, -7 (fast) to 19 (small).
+    pub compression_level: i32,
+}
+
+/// How the content of a repository is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EncryptionSettings {
+    /// Not at all, because the user said so.
+    None,
+    /// With the key in this file.
+    KeyFile(PathBuf),
+    /// With the pass phrase in this file.
+    PassphraseFile(PathBuf),
+}
+
+/// A set of disks that are captured at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineSettings {
+    /// Its name in this file.
+    pub name: Name,
+    /// The repository that keeps its points.
+    pub repository: Name,
+    /// When it is backed up.
+    pub schedule: Option<Schedule>,
+    /// Which points are kept; `None` keeps all.
+    pub keep: Option<Keep>,
+    /// Files that travel in each point; at most [`super::DEFINITION_FILES_MAX`].
+    pub definition: Vec<PathBuf>,
+    /// Its disks; at least one, no name twice.
+    pub disks: Vec<DiskSettings>,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// Its name within the machine.
+    pub name: Name,
+    /// Where it is read.
+    pub source: SourceSettings,
+}
+
+/// Where a disk is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// The image file or device.
+    pub path: PathBuf,
+    /// Which of the two it is.
+    pub kind: PlaceKind,
+    /// Format of an image; `None` when afterimage has to find out. Always `None` for a device.
+    pub format: Option<ImageFormat>,
+    /// The user promises that nothing writes to it during a backup.
+    pub quiesced: bool,
+}
+
+/// What holds a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PlaceKind {
+    /// An image file.
+    Image,
+    /// A block device.
+    Device,
+}
+
+/// Format of an image file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ImageFormat {
+    /// The content of the disk, byte for byte.
+    Raw,
+    /// QEMU's format.
+    Qcow2,
+}
+
+/// When something runs by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// Cron expression: five fields, or six with seconds first, or a nickname such as `@daily`.
+    pub expression: String,
+    /// IANA name of the zone that the expression is in; [`super::TIMEZONE_LOCAL`] is the host's.
+    pub timezone: String,
+}
+
+/// Which points of a machine are kept. Invariant: at least one rule keeps something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// This many of the newest.
+    pub last: u32,
+    /// The newest of each of this many hours.
+    pub hourly: u32,
+    /// The newest of each of this many days.
+    pub daily: u32,
+    /// The newest of each of this many weeks.
+    pub weekly: u32,
+    /// The newest of each of this many months.
+    pub monthly: u32,
+    /// The newest of each of this many years.
+    pub yearly: u32,
+    /// All that are younger than this.
+    pub within: Option<Duration>,
+}
+
+/// A standby copy of a machine's disks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaSettings {
+    /// Its name in this file.
+    pub name: Name,
+    /// The machine that it follows.
+    pub machine: Name,
+    /// What makes it follow.
+    pub trigger: Trigger,
+    /// Its disks: exactly those of the machine, in the file's order.
+    pub disks: Vec<ReplicaDiskSettings>,
+    /// Folder for its superblock and redo journal; `None` leaves the choice to afterimage.
+    pub journal_dir: Option<PathBuf>,
+}
+
+/// What makes a replica follow its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// Each new point.
+    AfterBackup,
+    /// The clock.
+    Schedule(Schedule),
+    /// Only the user.
+    Manual,
+}
+
+/// A disk of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaDiskSettings {
+    /// Name of the machine's disk.
+    pub name: Name,
+    /// The raw image file or device that it is written to.
+    pub target: PathBuf,
+    /// Which of the two it is.
+    pub target_kind: PlaceKind,
+}
