@@ -78,3 +78,7 @@ random_id!(
     /// Identity of a key slot.
     SlotId
 );
+random_id!(
+    /// Identity of a replica, given when it is first seeded and never changed.
+    ReplicaId
+);
