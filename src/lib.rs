@@ -20,3 +20,6 @@ pub mod sys;
 pub mod fsio;
 
 pub mod extent;
+
+#[doc(hidden)]
+pub mod testing;

@@ -1,0 +1,5 @@
+//! Parts for tests: wrappers that make good parts fail.
+
+mod cut;
+
+pub use cut::{CutFileSystem, LastOperation};
