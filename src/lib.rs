@@ -21,5 +21,7 @@ pub mod fsio;
 
 pub mod extent;
 
+pub mod destination;
+
 #[doc(hidden)]
 pub mod testing;
