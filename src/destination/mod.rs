@@ -10,8 +10,15 @@
 //! always equal exactly one named point (except while it is `seeding`, which names no point as
 //! held).
 
+mod home;
+mod journal;
 mod target;
 
+pub use home::ReplicaHome;
+pub use journal::{
+    JournalDisk, JournalError, JournalHeader, JournalReader, JournalRef, JournalWriter, Record,
+    VerifiedJournal,
+};
 pub use target::{
     Background, Difference, IdentityChange, Target, TargetAccess, TargetError, TargetIdentity,
     TargetKind, Thinned,
