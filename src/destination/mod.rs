@@ -12,12 +12,17 @@
 
 mod home;
 mod journal;
+mod superblock;
 mod target;
 
 pub use home::ReplicaHome;
 pub use journal::{
     JournalDisk, JournalError, JournalHeader, JournalReader, JournalRef, JournalWriter, Record,
     VerifiedJournal,
+};
+pub use superblock::{
+    DiskRecord, PointRef, ReplicaRecord, SlotFault, State, Superblock, SuperblockError,
+    TransitionError, check_transition,
 };
 pub use target::{
     Background, Difference, IdentityChange, Target, TargetAccess, TargetError, TargetIdentity,
