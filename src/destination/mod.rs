@@ -10,11 +10,13 @@
 //! always equal exactly one named point (except while it is `seeding`, which names no point as
 //! held).
 
+mod apply;
 mod home;
 mod journal;
 mod superblock;
 mod target;
 
+pub use apply::{Applied, ApplyError, apply};
 pub use home::ReplicaHome;
 pub use journal::{
     JournalDisk, JournalError, JournalHeader, JournalReader, JournalRef, JournalWriter, Record,
