@@ -15,6 +15,8 @@ mod home;
 mod journal;
 mod superblock;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{Applied, ApplyError, apply};
 pub use home::ReplicaHome;

@@ -92,6 +92,16 @@ pub enum JournalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file is gone.
+    #[error(
+        "the journal {} is missing; bring it back, or run `afterimage replicate now` for its \
+         replica, which reads its images in full, compares them with the newest point and writes \
+         what differs", path.display()
+    )]
+    Missing {
+        /// The journal.
+        path: PathBuf,
+    },
     /// The file is a journal, but not the one that the superblock names.
     #[error(
         "{} is not the journal that the replica's superblock names: {reason}; it is not used. \

@@ -63,7 +63,10 @@ impl JournalReader {
             HeaderFault::Newer(found) => JournalError::NewerFormat { path: path.to_owned(), found },
             HeaderFault::Damaged(reason) => JournalError::damaged(path, reason),
         };
-        let handle = fs.open(path, OpenMode::Read)?;
+        let handle = fs.open(path, OpenMode::Read).map_err(|error| match error.not_found() {
+            true => JournalError::Missing { path: path.to_owned() },
+            false => error.into(),
+        })?;
         let file_bytes = handle.size()?;
         let too_short = || JournalError::damaged(path, format!("it has only {file_bytes} bytes"));
         if file_bytes < PREFIX_BYTES as u64 {

@@ -200,7 +200,7 @@ fn a_whole_journal_of_another_apply_is_foreign() {
 }
 
 #[test]
-fn a_newer_format_is_told_from_damage() {
+fn a_newer_format_and_a_missing_file_are_told_from_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     write(&RealFileSystem::shared(), &path, &small()).unwrap();
@@ -209,6 +209,9 @@ fn a_newer_format_is_told_from_damage() {
     fs::write(&path, bytes).unwrap();
     let error = JournalReader::open(&RealFileSystem, &path).unwrap_err();
     assert!(matches!(error, JournalError::NewerFormat { found: 2, .. }), "{error}");
+    fs::remove_file(&path).unwrap();
+    let error = JournalReader::open(&RealFileSystem, &path).unwrap_err();
+    assert!(matches!(error, JournalError::Missing { .. }), "{error}");
 }
 
 #[test]

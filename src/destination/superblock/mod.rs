@@ -189,7 +189,8 @@ impl Superblock {
     ///
     /// # Errors
     /// [`SuperblockError::Transition`] when `next` may not follow: nothing changed. After an
-    /// error of the file it may be stored or not: this superblock then stores nothing any more.
+    /// error of the file it may be stored or not: this superblock then stores nothing any more,
+    /// and a journal that `next` names must stay.
     pub fn store(&mut self, next: ReplicaRecord) -> Result<(), SuperblockError> {
         if self.given_up {
             let (path, replica) = (self.path.clone(), self.record.replica.clone());
