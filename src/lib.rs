@@ -33,8 +33,14 @@ pub mod point;
 
 pub mod catalog;
 
+pub mod destination;
+
 // Verbs.
 pub mod backup;
 
 // Wire and faces.
 pub mod settings;
+
+// For tests.
+#[doc(hidden)]
+pub mod testing;

@@ -106,6 +106,10 @@ digest_type!(
     /// Name of anything that lies in a pack: a chunk, a leaf or a node.
     ObjectName
 );
+digest_type!(
+    /// Name of a replica's redo journal: SHA-256 of the file's bytes before its own footer.
+    JournalDigest
+);
 
 impl From<ChunkName> for ObjectName {
     fn from(name: ChunkName) -> Self {

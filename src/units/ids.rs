@@ -87,3 +87,7 @@ random_id!(
     /// Identity of a disk of a machine, given when it first appears.
     DiskId
 );
+random_id!(
+    /// Identity of a replica, given when it is first seeded and never changed.
+    ReplicaId
+);

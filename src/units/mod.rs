@@ -6,10 +6,11 @@ mod ids;
 mod name;
 
 pub use digest::{
-    ChunkName, DIGEST_BYTES, ObjectName, PackName, ParseDigestError, PointId, TreeName,
+    ChunkName, DIGEST_BYTES, JournalDigest, ObjectName, PackName, ParseDigestError, PointId,
+    TreeName,
 };
 pub use format::{format_bytes, format_duration, parse_bytes};
-pub use ids::{DiskId, MachineId, ParseIdError, RepositoryId, RunId, SlotId};
+pub use ids::{DiskId, MachineId, ParseIdError, ReplicaId, RepositoryId, RunId, SlotId};
 pub use name::{InvalidName, NAME_CHARS_MAX, Name};
 
 /// One kibibyte in bytes.

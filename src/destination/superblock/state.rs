@@ -1,0 +1,256 @@
+//! What a replica can be, and what may follow what; pure.
+//!
+//! ```text
+//! seeding --> clean <--> applying        clean --> promoted (epoch raised)
+//! any --> seeding (compare everything; from promoted only with the epoch raised)
+//! ```
+
+use crate::destination::{JournalRef, TargetIdentity};
+use crate::units::{Epoch, Name, PointId, ReplicaId, RepositoryId, Sequence};
+use jiff::Timestamp;
+
+/// A point, as the superblock remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointRef {
+    /// Its name.
+    pub id: PointId,
+    /// Its position in the machine's history.
+    pub sequence: Sequence,
+    /// The instant that it holds.
+    pub time: Timestamp,
+}
+
+/// What a replica holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum State {
+    /// No point yet: the first copy, or a comparison that repairs, is under way.
+    Seeding {
+        /// The point that it will be at.
+        to: PointRef,
+    },
+    /// Exactly a point.
+    Clean {
+        /// Which.
+        point: PointRef,
+    },
+    /// Exactly a point once the journal is redone.
+    Applying {
+        /// The point that it was at.
+        from: PointRef,
+        /// The point that it is at, together with the journal.
+        to: PointRef,
+        /// What is to be redone.
+        journal: JournalRef,
+    },
+    /// In use: a guest writes to it. Nothing is replicated to it.
+    Promoted {
+        /// The point that the guest started from.
+        point: PointRef,
+    },
+}
+
+impl State {
+    /// The state in one word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Seeding { .. } => "seeding",
+            Self::Clean { .. } => "clean",
+            Self::Applying { .. } => "applying",
+            Self::Promoted { .. } => "promoted",
+        }
+    }
+}
+
+/// One disk of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskRecord {
+    /// Its name.
+    pub name: Name,
+    /// Size of the disk in bytes (of a device: what is used of it).
+    pub size_bytes: u64,
+    /// The target when it was last synced; `None` while it is not yet there, which only a
+    /// replica that is seeding may say.
+    pub identity: Option<TargetIdentity>,
+}
+
+/// All that a superblock holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaRecord {
+    /// The replica.
+    pub replica: Name,
+    /// Its identity, which outlives its name.
+    pub replica_id: ReplicaId,
+    /// The repository that it is fed from.
+    pub repository: RepositoryId,
+    /// The machine that it is a copy of.
+    pub machine: Name,
+    /// Whose turn it is; the highest wins.
+    pub epoch: Epoch,
+    /// What it holds.
+    pub state: State,
+    /// Its disks, in the order that journals number them.
+    pub disks: Vec<DiskRecord>,
+}
+
+/// Why a state may not follow another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransitionError {
+    /// A new replica that claims to hold something.
+    #[error("a new replica begins as seeding, not as {to}; run `afterimage replicate now` for it")]
+    NotSeeding {
+        /// The state that was asked for.
+        to: &'static str,
+    },
+    /// Not the same replica.
+    #[error(
+        "its {what} cannot change; give the new one a replica and targets of its own, and run \
+         `afterimage config check`"
+    )]
+    Identity {
+        /// What would change.
+        what: &'static str,
+    },
+    /// The epoch would fall.
+    #[error(
+        "its epoch {} is higher than {}: it was failed over since; see `afterimage status`",
+        from.0, to.0
+    )]
+    EpochFell {
+        /// The current one.
+        from: Epoch,
+        /// The lower one.
+        to: Epoch,
+    },
+    /// The epoch must rise.
+    #[error(
+        "from {from} to {to} needs an epoch higher than {}; run `afterimage failover` or \
+         `afterimage failback`, which raise it", epoch.0
+    )]
+    EpochNotRaised {
+        /// The current state.
+        from: &'static str,
+        /// The next state.
+        to: &'static str,
+        /// The current epoch.
+        epoch: Epoch,
+    },
+    /// The states do not follow each other.
+    #[error(
+        "it is {from} and cannot become {to} (a promoted replica refuses replication, a started \
+         apply is finished first); see `afterimage status`"
+    )]
+    State {
+        /// The current state.
+        from: &'static str,
+        /// The next state.
+        to: &'static str,
+    },
+    /// The states do, but not at this point or with this journal.
+    #[error(
+        "from {from} to {to} at another point or with another journal than it is at; run \
+         `afterimage replicate now` for it again"
+    )]
+    Point {
+        /// The current state.
+        from: &'static str,
+        /// The next state.
+        to: &'static str,
+    },
+    /// Another set of disks.
+    #[error(
+        "its disks differ from those that it has; only seeding can change them: run `afterimage \
+         replicate now` for it"
+    )]
+    Disks,
+    /// A disk that nothing is known of.
+    #[error(
+        "it cannot be {to} while the target of disk {disk} is not known; run `afterimage \
+         replicate now` for it"
+    )]
+    Unidentified {
+        /// The next state.
+        to: &'static str,
+        /// The disk.
+        disk: Name,
+    },
+}
+
+/// Whether `first` may be the first record of a replica.
+pub(super) fn check_first(first: &ReplicaRecord) -> Result<(), TransitionError> {
+    match first.state {
+        State::Seeding { .. } => Ok(()),
+        _ => Err(TransitionError::NotSeeding { to: first.state.word() }),
+    }
+}
+
+/// Whether the record `to` may follow `from`.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_transition(from: &ReplicaRecord, to: &ReplicaRecord) -> Result<(), TransitionError> {
+    check_same_replica(from, to)?;
+    if to.epoch < from.epoch {
+        return Err(TransitionError::EpochFell { from: from.epoch, to: to.epoch });
+    }
+    check_states(&from.state, &to.state)?;
+    let (was, next) = (from.state.word(), to.state.word());
+    let starts_writing = matches!(&to.state, State::Promoted { .. }) && was != next;
+    let gives_back = matches!(&from.state, State::Promoted { .. }) && was != next;
+    if (starts_writing || gives_back) && to.epoch == from.epoch {
+        return Err(TransitionError::EpochNotRaised { from: was, to: next, epoch: from.epoch });
+    }
+    check_disks(from, to)
+}
+
+fn check_same_replica(from: &ReplicaRecord, to: &ReplicaRecord) -> Result<(), TransitionError> {
+    let changed = [
+        ("name", from.replica != to.replica),
+        ("identity", from.replica_id != to.replica_id),
+        ("repository", from.repository != to.repository),
+        ("machine", from.machine != to.machine),
+    ];
+    match changed.into_iter().find(|(_, changed)| *changed) {
+        Some((what, _)) => Err(TransitionError::Identity { what }),
+        None => Ok(()),
+    }
+}
+
+fn check_states(from: &State, to: &State) -> Result<(), TransitionError> {
+    use State::{Applying, Clean, Promoted, Seeding};
+    let same_point = match (from, to) {
+        // A comparison of everything, to any point, is always possible.
+        (_, Seeding { .. }) => true,
+        (Seeding { to: at }, Clean { point })
+        | (Clean { point: at }, Clean { point })
+        | (Applying { to: at, .. }, Clean { point })
+        | (Clean { point: at }, Promoted { point })
+        | (Promoted { point: at }, Promoted { point }) => at == point,
+        (Clean { point }, Applying { from, to, .. }) => point == from && from.id != to.id,
+        (Applying { .. }, Applying { .. }) => from == to,
+        _ => return Err(TransitionError::State { from: from.word(), to: to.word() }),
+    };
+    if same_point {
+        Ok(())
+    } else {
+        Err(TransitionError::Point { from: from.word(), to: to.word() })
+    }
+}
+
+fn check_disks(from: &ReplicaRecord, to: &ReplicaRecord) -> Result<(), TransitionError> {
+    if matches!(to.state, State::Seeding { .. }) {
+        return Ok(());
+    }
+    if !from.disks.iter().map(|disk| &disk.name).eq(to.disks.iter().map(|disk| &disk.name)) {
+        return Err(TransitionError::Disks);
+    }
+    match to.disks.iter().find(|disk| disk.identity.is_none()) {
+        Some(disk) => {
+            Err(TransitionError::Unidentified { to: to.state.word(), disk: disk.name.clone() })
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,357 @@
+//! One disk of a replica: a raw image file or a block device.
+//!
+//! *Invariants*
+//! - While a target is open for writing, it is claimed: QEMU and its tools refuse it, and the
+//!   kernel refuses to mount a device. Dropping the target gives it free.
+//! - Nothing is written past the target's size; only [`Target::resize`] changes it.
+//! - Nothing is durable until [`Target::sync`] returns; after it failed the target is given up.
+
+mod identity;
+#[cfg(test)]
+mod tests;
+mod thin;
+
+pub use identity::{Difference, IdentityChange, TargetIdentity};
+pub use thin::{Background, Thinned};
+
+use crate::extent::Extent;
+use crate::fsio::{
+    DeviceActivity, DeviceClaim, DeviceClaimError, FileError, FileHandle, FileKind, FileStat,
+    FileSystem, OpenMode, QemuAccess, QemuLock, QemuLockError, parent_dir,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// A regular file that holds the disk as it is (raw).
+    Image,
+    /// A block device.
+    Device,
+}
+
+impl std::fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Image => "an image file",
+            Self::Device => "a block device",
+        })
+    }
+}
+
+/// What a target is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetAccess {
+    /// Writing; nobody else may use it meanwhile.
+    Write,
+    /// Reading; nobody may write to it meanwhile.
+    Read,
+    /// Reading, whoever else uses it: what is read may belong to no point.
+    ReadUnclaimed,
+}
+
+/// Why a target cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another program uses it.
+    #[error(transparent)]
+    Locked(#[from] QemuLockError),
+    /// The kernel has it in use.
+    #[error(transparent)]
+    Claimed(#[from] DeviceClaimError),
+    /// Nothing is there.
+    #[error(
+        "{} does not exist; bring it back, or run `afterimage config check` to see where it is \
+         configured", path.display()
+    )]
+    Missing {
+        /// The target.
+        path: PathBuf,
+    },
+    /// A new target's name is taken.
+    #[error(
+        "{} exists already and is not overwritten; move it away, or configure another target, then \
+         run this again", path.display()
+    )]
+    Exists {
+        /// The target.
+        path: PathBuf,
+    },
+    /// It cannot hold a disk.
+    #[error(
+        "{} is neither a regular file nor a block device; configure one of these as the target, \
+         then run `afterimage config check`", path.display()
+    )]
+    NotADisk {
+        /// The target.
+        path: PathBuf,
+    },
+    /// It is not what was configured.
+    #[error(
+        "{} is {found}, {expected} was expected; correct the configuration, then run \
+         `afterimage config check`", path.display()
+    )]
+    WrongKind {
+        /// The target.
+        path: PathBuf,
+        /// What it should be.
+        expected: TargetKind,
+        /// What it is.
+        found: TargetKind,
+    },
+    /// The name led to two different things.
+    #[error(
+        "{} was replaced while it was opened; nothing was written. See who does that, then run \
+         this again", path.display()
+    )]
+    Swapped {
+        /// The target.
+        path: PathBuf,
+    },
+    /// A device is smaller than its disk.
+    #[error(
+        "{} has {size_bytes} bytes, the disk needs {needed_bytes}; enlarge the device or choose \
+         another, then run this again", path.display()
+    )]
+    TooSmall {
+        /// The device.
+        path: PathBuf,
+        /// What it has.
+        size_bytes: u64,
+        /// What it must have at least.
+        needed_bytes: u64,
+    },
+    /// An access past its end.
+    #[error(
+        "{} has {size_bytes} bytes, an access ends at {end_bytes}; it was refused. Run `afterimage \
+         replicate now` for its replica, which checks the sizes again", path.display()
+    )]
+    PastTheEnd {
+        /// The target.
+        path: PathBuf,
+        /// What it has.
+        size_bytes: u64,
+        /// Where the access ends.
+        end_bytes: u64,
+    },
+}
+
+impl TargetError {
+    /// Whether trying the same again can not help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_permanent(),
+            Self::Locked(_) | Self::Claimed(_) | Self::Swapped { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+/// What keeps others away; the kernel drops both when the process dies.
+#[derive(Debug)]
+struct Claims {
+    _qemu: Option<QemuLock>,
+    _device: Option<DeviceClaim>,
+}
+
+impl Claims {
+    fn take(path: &Path, kind: TargetKind, access: TargetAccess) -> Result<Self, TargetError> {
+        let device = match (kind, access) {
+            (TargetKind::Device, TargetAccess::Write) => Some(DeviceClaim::take(path)?),
+            _ => None,
+        };
+        let qemu = match access {
+            TargetAccess::Write => Some(QemuLock::take(path, QemuAccess::Write)?),
+            TargetAccess::Read => Some(QemuLock::take(path, QemuAccess::Read)?),
+            TargetAccess::ReadUnclaimed => None,
+        };
+        Ok(Self { _qemu: qemu, _device: device })
+    }
+}
+
+/// An open disk of a replica. Concurrent calls on disjoint ranges are fine.
+#[derive(Debug)]
+pub struct Target {
+    handle: Arc<dyn FileHandle>,
+    path: PathBuf,
+    kind: TargetKind,
+    size_bytes: AtomicU64,
+    _claims: Claims,
+}
+
+fn kind_of(path: &Path, stat: &FileStat) -> Result<TargetKind, TargetError> {
+    match stat.kind {
+        FileKind::File => Ok(TargetKind::Image),
+        FileKind::BlockDevice => Ok(TargetKind::Device),
+        FileKind::Directory | FileKind::Other => {
+            Err(TargetError::NotADisk { path: path.to_owned() })
+        }
+    }
+}
+
+fn is_same(a: &FileStat, b: &FileStat) -> bool {
+    (a.kind, a.device, a.inode, a.raw_device) == (b.kind, b.device, b.inode, b.raw_device)
+}
+
+impl Target {
+    /// Opens what `path` leads to, and claims it as `access` says.
+    ///
+    /// # Errors
+    /// [`TargetError::WrongKind`] when `expected` is given and it is not that;
+    /// [`TargetError::Locked`] and [`TargetError::Claimed`] when others use it.
+    pub fn open(
+        fs: &dyn FileSystem,
+        path: &Path,
+        expected: Option<TargetKind>,
+        access: TargetAccess,
+    ) -> Result<Self, TargetError> {
+        let path = path.to_owned();
+        // Look before opening: opening a pipe would wait for its other end.
+        let Some(seen) = fs.stat(&path)? else {
+            return Err(TargetError::Missing { path });
+        };
+        let found = kind_of(&path, &seen)?;
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(TargetError::WrongKind { path, expected, found });
+        }
+        let claims = Claims::take(&path, found, access)?;
+        let mode = match access {
+            TargetAccess::Write => OpenMode::Write,
+            TargetAccess::Read | TargetAccess::ReadUnclaimed => OpenMode::Read,
+        };
+        let handle = fs.open(&path, mode)?;
+        // The claim went by name as well: it must be on the same file.
+        if !is_same(&seen, &handle.stat()?) {
+            return Err(TargetError::Swapped { path });
+        }
+        Self::over(handle, path, found, claims)
+    }
+
+    /// Creates an empty image, open for writing and claimed; its name is durable. Its content is
+    /// a [`Background::Zeros`] whatever size it gets.
+    ///
+    /// # Errors
+    /// [`TargetError::Exists`] when the name is taken, if only by a dangling symbolic link.
+    pub fn create(fs: &dyn FileSystem, path: &Path) -> Result<Self, TargetError> {
+        let path = path.to_owned();
+        let handle =
+            fs.open(&path, OpenMode::CreateNew).map_err(|error| match error.already_exists() {
+                true => TargetError::Exists { path: path.clone() },
+                false => error.into(),
+            })?;
+        let claims = Claims::take(&path, TargetKind::Image, TargetAccess::Write)?;
+        fs.sync_dir(&parent_dir(&path))?;
+        Self::over(handle, path, TargetKind::Image, claims)
+    }
+
+    fn over(
+        handle: Arc<dyn FileHandle>,
+        path: PathBuf,
+        kind: TargetKind,
+        claims: Claims,
+    ) -> Result<Self, TargetError> {
+        let size_bytes = AtomicU64::new(handle.size()?);
+        Ok(Self { handle, path, kind, size_bytes, _claims: claims })
+    }
+
+    /// Path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> TargetKind {
+        self.kind
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size_bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether it can be made to hold a disk of `needed_bytes`, without changing anything.
+    pub fn check_room(&self, needed_bytes: u64) -> Result<(), TargetError> {
+        let size_bytes = self.size();
+        if self.kind == TargetKind::Image || needed_bytes <= size_bytes {
+            return Ok(());
+        }
+        Err(TargetError::TooSmall { path: self.path.clone(), size_bytes, needed_bytes })
+    }
+
+    /// Gives an image exactly `size_bytes`; what it gains reads as zeros. A device must be as
+    /// large at least, and stays as it is.
+    pub fn resize(&self, size_bytes: u64) -> Result<(), TargetError> {
+        self.check_room(size_bytes)?;
+        if self.kind == TargetKind::Image && size_bytes != self.size() {
+            self.handle.set_len(size_bytes)?;
+            self.size_bytes.store(size_bytes, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Fills `buffer` from `offset`.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), TargetError> {
+        self.check_range(offset, buffer.len() as u64)?;
+        Ok(self.handle.read_exact_at(buffer, offset)?)
+    }
+
+    /// Makes a range hold `bytes`, thinly: blocks of 4 KiB of the disk that are all zero become
+    /// holes, or are skipped where `background` says that they are zeros already.
+    pub fn write_thin(
+        &self,
+        offset: u64,
+        bytes: &[u8],
+        background: Background,
+    ) -> Result<Thinned, TargetError> {
+        self.check_range(offset, bytes.len() as u64)?;
+        Ok(thin::write(self.handle.as_ref(), offset, bytes, background)?)
+    }
+
+    /// Makes a range read as zeros, without allocating it where that is possible.
+    pub fn zero(&self, extent: Extent, background: Background) -> Result<(), TargetError> {
+        self.check_range(extent.start(), extent.len())?;
+        match background {
+            Background::Zeros => Ok(()),
+            Background::Unknown => Ok(self.handle.zero_range(extent.start(), extent.len())?),
+        }
+    }
+
+    /// Makes all earlier changes durable.
+    pub fn sync(&self) -> Result<(), TargetError> {
+        Ok(self.handle.sync()?)
+    }
+
+    /// By what to recognise, later, that nobody else wrote to it. Only meaningful after
+    /// [`Target::sync`]: what waits in memory is counted and stamped later.
+    pub fn identity(&self) -> Result<TargetIdentity, TargetError> {
+        let stat = self.handle.stat()?;
+        Ok(TargetIdentity {
+            path: self.path.clone(),
+            kind: self.kind,
+            device: stat.device,
+            inode: stat.inode,
+            size_bytes: self.handle.size()?,
+            mtime_ns: stat.mtime_ns,
+            ctime_ns: stat.ctime_ns,
+            raw_device: stat.raw_device,
+            activity: match self.kind {
+                TargetKind::Image => None,
+                TargetKind::Device => DeviceActivity::of(stat.raw_device),
+            },
+        })
+    }
+
+    fn check_range(&self, offset: u64, len: u64) -> Result<(), TargetError> {
+        let (size_bytes, end_bytes) = (self.size(), offset.saturating_add(len));
+        if end_bytes <= size_bytes {
+            return Ok(());
+        }
+        Err(TargetError::PastTheEnd { path: self.path.clone(), size_bytes, end_bytes })
+    }
+}
