@@ -38,6 +38,12 @@ pub mod destination;
 // Verbs.
 pub mod backup;
 
+pub mod replay;
+
+pub mod recover;
+
+pub mod scrub;
+
 // Wire and faces.
 pub mod settings;
 

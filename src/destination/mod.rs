@@ -11,6 +11,7 @@
 //! held).
 
 mod apply;
+mod copy;
 mod home;
 mod journal;
 mod superblock;
@@ -19,6 +20,7 @@ mod target;
 mod tests;
 
 pub use apply::{Applied, ApplyError, apply};
+pub use copy::{CopyError, CopyMode, CopyOptions, CopyOutcome, copy_tree};
 pub use home::ReplicaHome;
 pub use journal::{
     JournalDisk, JournalError, JournalHeader, JournalReader, JournalRef, JournalWriter, Record,

@@ -138,6 +138,12 @@ pub trait FileHandle: Send + Sync + std::fmt::Debug {
     /// Size in bytes, of files and of block devices.
     fn size(&self) -> Result<u64>;
 
+    /// First byte at or after `offset` that may not be zero; `None`: only zeros until the end.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        // Where nothing is known, everything may be data.
+        Ok((offset < self.size()?).then_some(offset))
+    }
+
     /// Fills `buffer` from `offset`; the end of the file within it is an error.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         let mut done = 0;

@@ -218,6 +218,14 @@ impl FileHandle for RealFile {
         Ok(FileStat::of(&metadata))
     }
 
+    fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found.max(offset))),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(_) => Ok((offset < self.size()?).then_some(offset)),
+        }
+    }
+
     fn size(&self) -> Result<u64> {
         let stat = self.stat()?;
         if stat.kind == FileKind::BlockDevice {

@@ -301,6 +301,15 @@ impl Target {
         Ok(self.handle.read_exact_at(buffer, offset)?)
     }
 
+    /// First byte at or after `offset` that may not be zero; `None`: only zeros until the end.
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>, TargetError> {
+        // A device's sizes and holes are not those of a file: all of it is looked at.
+        match self.kind {
+            TargetKind::Image => Ok(self.handle.next_data(offset)?),
+            TargetKind::Device => Ok((offset < self.size()).then_some(offset)),
+        }
+    }
+
     /// Makes a range hold `bytes`, thinly: blocks of 4 KiB of the disk that are all zero become
     /// holes, or are skipped where `background` says that they are zeros already.
     pub fn write_thin(

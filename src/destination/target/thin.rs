@@ -3,14 +3,13 @@
 //! Invariant: what a range reads as afterwards never depends on the background that was named
 //! correctly; the background only decides what is worth a call.
 
+use crate::chunk::is_zero;
 use crate::fsio::{FileHandle, Result};
 use std::ops::Range;
 
 /// Holes are made in multiples of this, in bytes: the block size of nearly all file systems.
 const BLOCK_BYTES: usize = 4096;
 const _: () = assert!(BLOCK_BYTES.is_power_of_two());
-
-static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// What is known of the content that is about to be overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +34,6 @@ pub struct Thinned {
 struct Run {
     zeros: bool,
     range: Range<usize>,
-}
-
-// A comparison of slices is the C library's `memcmp`, which ends at the first difference: 17 GiB/s
-// of zeros on one core of an AMD EPYC, measured in a test build.
-fn is_zero(block: &[u8]) -> bool {
-    ZERO_BLOCK.get(..block.len()).is_some_and(|zeros| zeros == block)
 }
 
 /// Cuts `bytes`, which belong at `offset` of the disk, in runs, in order and without gaps.

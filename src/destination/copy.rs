@@ -1,0 +1,308 @@
+//! Making a target hold the content of a tree, or finding out whether it does: regions are
+//! walked in order and worked on in parallel; every chunk is checked by its name before any byte
+//! of it is written.
+
+use super::target::{Background, Target, TargetError};
+use crate::chunk::{CutParameters, Namer, is_zero};
+use crate::extent::{Extent, push_joined};
+use crate::point::{Leaf, Span, TreeReader, TreeRef};
+use crate::progress::{Cancelled, Progress};
+use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
+use crate::units::{RegionIndex, TreeName};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Differing ranges that are kept one by one; further ones only count.
+const DIFFERENCES_MAX: usize = 10_000;
+
+/// What is done to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyMode {
+    /// It is new and reads as zeros: only data is written.
+    Fresh,
+    /// Anything may be in it: everything is written, zeros too.
+    Overwrite,
+    /// It may hold much of the content: it is read, and only what differs is written.
+    Repair,
+    /// Nothing is written: it is read, and what differs is told.
+    Compare,
+}
+
+/// How to copy.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyOptions {
+    /// What is done to the target.
+    pub mode: CopyMode,
+    /// Threads that fetch, compare and write.
+    pub workers: usize,
+}
+
+/// What a copy found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CopyOutcome {
+    /// Ranges that differed, in order; with [`CopyMode::Repair`] and [`CopyMode::Compare`] only.
+    pub differing: Vec<Extent>,
+    /// How many bytes they hold, with those that were too many to be listed.
+    pub differing_bytes: u64,
+}
+
+/// Why a copy ended early. What the target holds then is nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The content could not be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The user stopped it.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A worker ended without a result.
+    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
+    WorkerLost,
+}
+
+impl CopyError {
+    /// Whether trying the same again can not help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_permanent(),
+            Self::Target(error) => error.is_permanent(),
+            Self::Cancelled(_) => false,
+            Self::WorkerLost => true,
+        }
+    }
+}
+
+/// A region to work on; `None` when it holds only zeros.
+type Work = (RegionIndex, Option<TreeName>);
+
+/// Copies `tree` to `target`, or compares the two. The target has at least the tree's size. The
+/// caller syncs.
+///
+/// # Errors
+/// The first one met, with all workers stopped.
+pub fn copy_tree(
+    repository: &Repository,
+    index: &dyn ObjectIndex,
+    tree: &TreeRef,
+    target: &Target,
+    options: CopyOptions,
+    progress: &Progress,
+) -> Result<CopyOutcome, CopyError> {
+    let cut = repository.header().cut;
+    let outcome = Mutex::new(CopyOutcome::default());
+    let failed = AtomicBool::new(false);
+    let copy = Copy { repository, index, tree, target, options, progress, cut, outcome, failed };
+    let workers = options.workers.max(1);
+    let (sender, receiver) = bounded::<Work>(workers * 2);
+    let results: Vec<Result<(), CopyError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|_| {
+                let receiver = receiver.clone();
+                scope.spawn(|| {
+                    let result = copy.work(receiver);
+                    copy.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    result
+                })
+            })
+            .collect();
+        drop(receiver);
+        let walked = copy.walk(sender);
+        let joined = threads.into_iter().map(|t| t.join().unwrap_or(Err(CopyError::WorkerLost)));
+        joined.chain([walked]).collect()
+    });
+    results.into_iter().collect::<Result<(), CopyError>>()?;
+    let mut outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcome.differing.sort_unstable();
+    let mut joined = Vec::with_capacity(outcome.differing.len());
+    outcome.differing.iter().for_each(|extent| push_joined(&mut joined, *extent));
+    Ok(CopyOutcome { differing: joined, ..outcome })
+}
+
+/// Stops the walk when the workers are gone; the reason is theirs.
+enum WalkEnd {
+    Failed(StoreError),
+    NobodyListens,
+}
+
+impl From<StoreError> for WalkEnd {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+struct Copy<'a> {
+    repository: &'a Repository,
+    index: &'a dyn ObjectIndex,
+    tree: &'a TreeRef,
+    target: &'a Target,
+    options: CopyOptions,
+    progress: &'a Progress,
+    cut: CutParameters,
+    outcome: Mutex<CopyOutcome>,
+    failed: AtomicBool,
+}
+
+impl Copy<'_> {
+    /// Sends out all regions that need work, in order.
+    fn walk(&self, sender: Sender<Work>) -> Result<(), CopyError> {
+        let mut objects = self.repository.reader(self.index)?;
+        let send = |work: Work| sender.send(work).map_err(|_| WalkEnd::NobodyListens);
+        let mut next = 0;
+        let walked = TreeReader::new(&mut objects).differing::<WalkEnd>(
+            &TreeRef::EMPTY,
+            self.tree,
+            &mut |change| {
+                self.send_zeros(next, change.region.0, &send)?;
+                next = change.region.0 + 1;
+                send((change.region, change.new))
+            },
+        );
+        let regions = self.cut.region_count(self.tree.size_bytes);
+        match walked.and_then(|()| self.send_zeros(next, regions, &send)) {
+            Ok(()) | Err(WalkEnd::NobodyListens) => Ok(()),
+            Err(WalkEnd::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    fn send_zeros(
+        &self,
+        from: u64,
+        to: u64,
+        send: &dyn Fn(Work) -> Result<(), WalkEnd>,
+    ) -> Result<(), WalkEnd> {
+        if self.options.mode == CopyMode::Fresh {
+            let skipped = Extent::between(self.start(from), self.start(to));
+            self.progress.add_done(skipped.len());
+            return Ok(());
+        }
+        (from..to).try_for_each(|region| send((RegionIndex(region), None)))
+    }
+
+    fn start(&self, region: u64) -> u64 {
+        self.cut.region_start(RegionIndex(region)).min(self.tree.size_bytes)
+    }
+
+    fn work(&self, receiver: Receiver<Work>) -> Result<(), CopyError> {
+        let mut worker = Worker {
+            copy: self,
+            objects: self.repository.reader(self.index)?,
+            namer: self.repository.keys().namer(),
+            buffer: Vec::new(),
+        };
+        for (region, name) in receiver {
+            self.progress.check()?;
+            if self.failed.load(Ordering::Relaxed) {
+                break;
+            }
+            let len = self.cut.region_len(region, self.tree.size_bytes);
+            let leaf = match name {
+                Some(name) => TreeReader::new(&mut worker.objects).leaf(name, len)?,
+                None => Leaf { spans: vec![Span::Hole { len }] },
+            };
+            worker.region(self.cut.region_start(region), len, &leaf)?;
+            self.progress.add_done(u64::from(len));
+        }
+        Ok(())
+    }
+
+    fn differs(&self, extent: Extent) {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.differing_bytes += extent.len();
+        if outcome.differing.len() < DIFFERENCES_MAX {
+            outcome.differing.push(extent);
+        }
+    }
+}
+
+struct Worker<'a> {
+    copy: &'a Copy<'a>,
+    objects: ObjectReader<'a>,
+    namer: Namer,
+    buffer: Vec<u8>,
+}
+
+impl Worker<'_> {
+    fn region(&mut self, start: u64, len: u32, leaf: &Leaf) -> Result<(), CopyError> {
+        let reads = matches!(self.copy.options.mode, CopyMode::Repair | CopyMode::Compare);
+        if reads && !self.read(start, len)? && leaf.is_hole() {
+            return Ok(());
+        }
+        let mut wanted = Vec::new();
+        let mut places = Vec::new();
+        let mut at = 0;
+        for span in &leaf.spans {
+            let extent = Extent::between(start + at as u64, start + at as u64 + span.len() as u64);
+            match *span {
+                Span::Hole { .. } => self.hole(extent, at)?,
+                Span::Chunk { name, len } => {
+                    let wants = if reads {
+                        self.namer.chunk(&self.buffer[at..at + len as usize]) != name
+                    } else {
+                        true
+                    };
+                    if wants {
+                        wanted.push(Wanted { name, len });
+                        places.push(extent);
+                    }
+                }
+            }
+            at += span.len() as usize;
+        }
+        if reads {
+            places.iter().for_each(|extent| self.copy.differs(*extent));
+        }
+        self.write(&wanted, &places)
+    }
+
+    fn write(&mut self, wanted: &[Wanted], places: &[Extent]) -> Result<(), CopyError> {
+        let copy = self.copy;
+        let background = match copy.options.mode {
+            CopyMode::Fresh => Background::Zeros,
+            CopyMode::Overwrite | CopyMode::Repair => Background::Unknown,
+            CopyMode::Compare => return Ok(()),
+        };
+        self.objects.chunks::<CopyError>(wanted, |index, content| {
+            let thinned = copy.target.write_thin(places[index].start(), content, background)?;
+            copy.progress.add_written(thinned.data_bytes);
+            Ok(())
+        })
+    }
+
+    fn hole(&self, extent: Extent, at: usize) -> Result<(), CopyError> {
+        let copy = self.copy;
+        match copy.options.mode {
+            CopyMode::Fresh => {}
+            CopyMode::Overwrite => copy.target.zero(extent, Background::Unknown)?,
+            CopyMode::Repair | CopyMode::Compare => {
+                if !is_zero(&self.buffer[at..at + extent.len() as usize]) {
+                    copy.differs(extent);
+                    if copy.options.mode == CopyMode::Repair {
+                        copy.target.zero(extent, Background::Unknown)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the target holds of a region; `false` when that is only zeros.
+    fn read(&mut self, start: u64, len: u32) -> Result<bool, CopyError> {
+        let end = start + u64::from(len);
+        self.buffer.clear();
+        self.buffer.resize(len as usize, 0);
+        let target = self.copy.target;
+        match target.next_data(start)? {
+            Some(data) if data < end => {
+                let skip = (data - start) as usize;
+                target.read_exact_at(&mut self.buffer[skip..], data)?;
+                self.copy.progress.add_read(end - data);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}

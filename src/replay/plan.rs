@@ -1,0 +1,157 @@
+//! What to do with a replica: a pure function of what is known of it and of the points.
+
+use crate::destination::{IdentityChange, PointRef, ReplicaRecord, State};
+use crate::point::Point;
+use crate::units::{Name, RepositoryId};
+use std::path::PathBuf;
+
+/// What was seen of a replica.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// Its superblock; `None`: it has none. A journal was redone already.
+    pub record: Option<&'a ReplicaRecord>,
+    /// Configured disks, with the paths of their targets.
+    pub disks: &'a [(Name, PathBuf)],
+    /// Targets that exist though the replica has no superblock (and devices that are not blank).
+    pub occupied: &'a [PathBuf],
+    /// The first target that is not as it was left.
+    pub changed: Option<&'a IdentityChange>,
+    /// The user said that what is in occupied targets may be overwritten.
+    pub adopt: bool,
+}
+
+/// What will be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing: the replica is at the newest point, or past it.
+    Skip {
+        /// Where it is.
+        at: PointRef,
+    },
+    /// The first copy.
+    Seed,
+    /// Compare everything with the newest point, and repair what differs.
+    Repair {
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// Replay what differs between the sync point and the newest point.
+    Replay {
+        /// The sync point.
+        from: Box<Point>,
+    },
+}
+
+/// What must not be decided without the user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanConflict {
+    /// The replica is in use.
+    #[error(
+        "the replica is promoted since point {} (#{}): a guest may be writing to it, so nothing \
+         is replicated to it", point.id.short(), point.sequence.0
+    )]
+    Promoted {
+        /// Where the guest started.
+        point: PointRef,
+    },
+    /// A target holds something that afterimage did not put there.
+    #[error(
+        "{} holds something already; move it away, or run `afterimage replicate now REPLICA \
+         --adopt` to compare it with the newest point and overwrite what differs", path.display()
+    )]
+    Occupied {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The superblock is of another machine or repository.
+    #[error(
+        "the replica's folder belongs to {was}, the settings say {is}; give this replica targets \
+         of its own, or remove that folder to start over with --adopt"
+    )]
+    OtherOwner {
+        /// Machine and repository in the superblock.
+        was: String,
+        /// Machine and repository in the settings.
+        is: String,
+    },
+    /// The newest point has a disk that the replica has no target for.
+    #[error(
+        "point {point} has a disk {disk}, for which the replica has no target; add a \
+         [[replica.NAME.disk]] for it to the settings"
+    )]
+    DiskWithoutTarget {
+        /// The disk.
+        disk: Name,
+        /// The point.
+        point: String,
+    },
+}
+
+/// Decides. `sync_point` is the point that the replica is at, if the repository still has it.
+///
+/// # Errors
+/// [`PlanConflict`], with the evidence.
+pub fn plan(
+    observed: &Observed<'_>,
+    machine: &Name,
+    repository: RepositoryId,
+    sync_point: Option<&Point>,
+    newest: &Point,
+) -> Result<Plan, PlanConflict> {
+    let Some(record) = observed.record else {
+        check_disks(observed, newest)?;
+        return match observed.occupied.first() {
+            None => Ok(Plan::Seed),
+            Some(_) if observed.adopt => {
+                Ok(Plan::Repair { reason: "its targets were adopted".to_owned() })
+            }
+            Some(path) => Err(PlanConflict::Occupied { path: path.clone() }),
+        };
+    };
+    if &record.machine != machine || record.repository != repository {
+        return Err(PlanConflict::OtherOwner {
+            was: format!("machine {} of repository {}", record.machine, record.repository),
+            is: format!("machine {machine} of repository {repository}"),
+        });
+    }
+    let at = match &record.state {
+        State::Promoted { point } => return Err(PlanConflict::Promoted { point: *point }),
+        State::Seeding { .. } => {
+            check_disks(observed, newest)?;
+            return Ok(Plan::Repair { reason: "its copy was not complete".to_owned() });
+        }
+        State::Clean { point } | State::Applying { to: point, .. } => *point,
+    };
+    check_disks(observed, newest)?;
+    if let Some(change) = observed.changed {
+        return Ok(Plan::Repair { reason: change.to_string() });
+    }
+    if newest.id == at.id || newest.manifest.sequence <= at.sequence {
+        return Ok(Plan::Skip { at });
+    }
+    let Some(from) = sync_point else {
+        let reason = format!("the repository no longer has its sync point {}", at.id.short());
+        return Ok(Plan::Repair { reason });
+    };
+    if same_disks(record, newest) {
+        Ok(Plan::Replay { from: Box::new(from.clone()) })
+    } else {
+        Ok(Plan::Repair { reason: "the machine's disks are others now".to_owned() })
+    }
+}
+
+fn check_disks(observed: &Observed<'_>, newest: &Point) -> Result<(), PlanConflict> {
+    let has_target = |name: &Name| observed.disks.iter().any(|(disk, _)| disk == name);
+    match newest.manifest.disks.iter().find(|disk| !has_target(&disk.name)) {
+        None => Ok(()),
+        Some(disk) => Err(PlanConflict::DiskWithoutTarget {
+            disk: disk.name.clone(),
+            point: newest.id.short(),
+        }),
+    }
+}
+
+fn same_disks(record: &ReplicaRecord, newest: &Point) -> bool {
+    let recorded = record.disks.iter().map(|disk| &disk.name);
+    recorded.eq(newest.manifest.disks.iter().map(|disk| &disk.name))
+}

@@ -1,0 +1,130 @@
+//! A replica under its lock: what a crash left is finished or swept before anything else.
+
+use super::ReplayError;
+use crate::destination::{
+    DiskRecord, JournalReader, ReplicaHome, ReplicaRecord, State, Superblock, Target, TargetAccess,
+    TargetKind, apply,
+};
+use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode};
+use crate::units::Name;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where a disk of a replica is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetSpec {
+    /// The disk.
+    pub disk: Name,
+    /// Its target.
+    pub path: PathBuf,
+    /// What the target is.
+    pub kind: TargetKind,
+}
+
+/// The right to work on a replica.
+#[derive(Debug)]
+pub struct ReplicaSession {
+    pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) home: ReplicaHome,
+    pub(super) replica: Name,
+    pub(super) superblock: Option<Superblock>,
+    /// Whether a journal that a crash had left was redone.
+    pub redone: bool,
+    _lock: FileLock,
+}
+
+impl ReplicaSession {
+    /// Takes the replica's lock and, if a crash interrupted an update, finishes it: the replica is
+    /// then at exactly one point again. The repository is not needed for that.
+    ///
+    /// # Errors
+    /// Busy when another process has it; when the journal cannot be redone, the replica stays as
+    /// it is, and the next session tries again.
+    pub fn open(
+        fs: &Arc<dyn FileSystem>,
+        home: ReplicaHome,
+        replica: &Name,
+    ) -> Result<Self, ReplayError> {
+        fs.create_dir_all(home.folder())?;
+        let holder = LockHolder::this_process(format!("work on replica {replica}"));
+        let lock = FileLock::try_take(fs.as_ref(), &home.lock(), LockMode::Exclusive, &holder)?;
+        home.sweep(fs.as_ref())?;
+        let superblock = match fs.stat(&home.superblock())? {
+            None => None,
+            Some(_) => Some(Superblock::open(fs.as_ref(), &home.superblock(), replica)?),
+        };
+        let (fs, replica) = (Arc::clone(fs), replica.clone());
+        let mut session = Self { fs, home, replica, superblock, redone: false, _lock: lock };
+        session.finish_interrupted()?;
+        Ok(session)
+    }
+
+    /// What the superblock says; `None` for a replica that was never seeded.
+    pub fn record(&self) -> Option<&ReplicaRecord> {
+        self.superblock.as_ref().map(Superblock::current)
+    }
+
+    fn finish_interrupted(&mut self) -> Result<(), ReplayError> {
+        let record = self.record().cloned();
+        match record {
+            Some(ReplicaRecord { state: State::Applying { .. }, .. }) => {
+                let record = self.open_recorded_targets()?;
+                self.redo(&record)?;
+                self.redone = true;
+                Ok(())
+            }
+            // A journal that no superblock names was never committed.
+            _ => Ok(self.home.discard_journal(self.fs.as_ref())?),
+        }
+    }
+
+    fn open_recorded_targets(&self) -> Result<Vec<Target>, ReplayError> {
+        let disks = self.record().map_or(&[][..], |record| &record.disks);
+        disks.iter().map(|disk| self.open_recorded(disk)).collect()
+    }
+
+    fn open_recorded(&self, disk: &DiskRecord) -> Result<Target, ReplayError> {
+        let Some(identity) = &disk.identity else {
+            let reason = crate::destination::TransitionError::Unidentified {
+                to: "applying",
+                disk: disk.name.clone(),
+            };
+            return Err(reason.into());
+        };
+        let (fs, kind) = (self.fs.as_ref(), Some(identity.kind));
+        Target::open(fs, &identity.path, kind, TargetAccess::Write)
+            .map_err(|error| ReplayError::target(&disk.name, error))
+    }
+
+    /// Redoes the journal that the superblock names, on its targets, and makes the replica clean.
+    /// Returns the bytes written.
+    pub(super) fn redo(&mut self, targets: &[Target]) -> Result<u64, ReplayError> {
+        let Some(superblock) = &mut self.superblock else { return Ok(0) };
+        let record = superblock.current().clone();
+        let State::Applying { to, journal, .. } = &record.state else { return Ok(0) };
+        let reader = JournalReader::open(self.fs.as_ref(), &self.home.journal())?;
+        let verified = reader.verify(journal)?;
+        let sizes: Vec<u64> =
+            verified.header().disks.iter().map(|disk| disk.size_bytes).collect();
+        let applied = apply(&verified, targets)?;
+        let disks = disk_records(&record, targets, &sizes)?;
+        superblock.store(ReplicaRecord { state: State::Clean { point: *to }, disks, ..record })?;
+        self.home.discard_journal(self.fs.as_ref())?;
+        Ok(applied.bytes_written)
+    }
+}
+
+/// The disks of `record` with the identities that their synced targets have now.
+pub(super) fn disk_records(
+    record: &ReplicaRecord,
+    targets: &[Target],
+    sizes: &[u64],
+) -> Result<Vec<DiskRecord>, ReplayError> {
+    let disks = record.disks.iter().zip(targets).zip(sizes);
+    disks
+        .map(|((disk, target), &size_bytes)| {
+            let identity = target.identity().map_err(|e| ReplayError::target(&disk.name, e))?;
+            Ok(DiskRecord { name: disk.name.clone(), size_bytes, identity: Some(identity) })
+        })
+        .collect()
+}

@@ -1,0 +1,177 @@
+//! Staging a delta: everything that leads from the sync point to the newest point, verified, in
+//! the redo journal.
+
+use super::ReplayError;
+use crate::chunk::CutParameters;
+use crate::destination::{JournalDisk, JournalHeader, JournalRef, JournalWriter};
+use crate::extent::Extent;
+use crate::fsio::FileSystem;
+use crate::point::{
+    Leaf, Point, RegionChange, Span, SpanChange, TreeReader, TreeRef, diff_spans,
+};
+use crate::progress::Progress;
+use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
+use crate::units::{Name, ReplicaId, TreeName};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes that a record's header, and rounding, may add to a chunk in the journal.
+const RECORD_OVERHEAD_BYTES: u64 = 64;
+
+/// What a delta needs, known before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Needs {
+    /// Data in it, in bytes.
+    pub data_bytes: u64,
+    /// Bytes that the journal will take.
+    pub journal_bytes: u64,
+    /// Bytes that the targets may take in addition to what they have.
+    pub growth_bytes: u64,
+}
+
+/// The difference between two points of a machine.
+pub(super) struct Delta<'a> {
+    pub repository: &'a Repository,
+    pub index: &'a dyn ObjectIndex,
+    pub from: &'a Point,
+    pub to: &'a Point,
+}
+
+impl Delta<'_> {
+    fn cut(&self) -> CutParameters {
+        self.repository.header().cut
+    }
+
+    fn trees(&self) -> impl Iterator<Item = (&Name, TreeRef, TreeRef)> + '_ {
+        self.to.manifest.disks.iter().map(|disk| {
+            let old = self.from.manifest.disk(&disk.name).map_or(TreeRef::EMPTY, |d| d.tree());
+            (&disk.name, old, disk.tree())
+        })
+    }
+
+    fn disks(&self) -> Vec<JournalDisk> {
+        let disks = self.trees().map(|(name, old, new)| JournalDisk {
+            name: name.clone(),
+            size_before_bytes: old.size_bytes,
+            size_bytes: new.size_bytes,
+        });
+        disks.collect()
+    }
+
+    /// Adds up what the delta needs, from the trees alone.
+    pub fn needs(&self, progress: &Progress) -> Result<Needs, ReplayError> {
+        let mut needs = Needs { journal_bytes: 64 * 1024, ..Needs::default() };
+        for (_, old, new) in self.trees() {
+            self.each_region(&old, &new, &mut |_, old_leaf, new_leaf, len| {
+                progress.check()?;
+                for change in diff_spans(old_leaf, new_leaf, len) {
+                    if let SpanChange::Write { start, len, .. } = change {
+                        needs.data_bytes += u64::from(len);
+                        needs.journal_bytes += u64::from(len) + RECORD_OVERHEAD_BYTES;
+                        needs.growth_bytes += hole_bytes(old_leaf, start, len);
+                    } else {
+                        needs.journal_bytes += RECORD_OVERHEAD_BYTES;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(needs)
+    }
+
+    /// Writes the delta to the journal at `path` and makes it durable.
+    pub fn stage(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        path: &Path,
+        replica_id: ReplicaId,
+        progress: &Progress,
+    ) -> Result<JournalRef, ReplayError> {
+        let (from, to) = (self.from.id, self.to.id);
+        let header = JournalHeader { replica_id, from, to, disks: self.disks() };
+        let mut journal = JournalWriter::create(fs, path, header)?;
+        let mut objects = self.repository.reader(self.index)?;
+        for (number, (_, old, new)) in self.trees().enumerate() {
+            let disk = number as u16;
+            self.each_region(&old, &new, &mut |start, old_leaf, new_leaf, len| {
+                progress.check()?;
+                let changes = diff_spans(old_leaf, new_leaf, len);
+                stage_region(&mut journal, &mut objects, disk, start, &changes, progress)
+            })?;
+        }
+        Ok(journal.finish()?)
+    }
+
+    /// Visits the regions that differ, with their leaves.
+    fn each_region(
+        &self,
+        old: &TreeRef,
+        new: &TreeRef,
+        visit: &mut dyn FnMut(u64, Option<&Leaf>, Option<&Leaf>, u32) -> Result<(), ReplayError>,
+    ) -> Result<(), ReplayError> {
+        let cut = self.cut();
+        let mut nodes = self.repository.reader(self.index)?;
+        let mut leaves = self.repository.reader(self.index)?;
+        TreeReader::new(&mut nodes).differing::<ReplayError>(old, new, &mut |change| {
+            let RegionChange { region, old: old_name, new: new_name } = change;
+            let old_len = cut.region_len(region, old.size_bytes);
+            let new_len = cut.region_len(region, new.size_bytes);
+            let old_leaf = read_leaf(&mut leaves, old_name, old_len)?;
+            let new_leaf = read_leaf(&mut leaves, new_name, new_len)?;
+            visit(cut.region_start(region), old_leaf.as_ref(), new_leaf.as_ref(), new_len)
+        })
+    }
+}
+
+fn read_leaf(
+    objects: &mut ObjectReader<'_>,
+    name: Option<TreeName>,
+    region_len: u32,
+) -> Result<Option<Leaf>, StoreError> {
+    name.map(|name| TreeReader::new(objects).leaf(name, region_len)).transpose()
+}
+
+fn stage_region(
+    journal: &mut JournalWriter,
+    objects: &mut ObjectReader<'_>,
+    disk: u16,
+    region_start: u64,
+    changes: &[SpanChange],
+    progress: &Progress,
+) -> Result<(), ReplayError> {
+    let mut wanted = Vec::new();
+    let mut places = Vec::new();
+    for change in changes {
+        match *change {
+            SpanChange::Write { start, name, len } => {
+                wanted.push(Wanted { name, len });
+                places.push(region_start + u64::from(start));
+            }
+            SpanChange::Zero { start, len } => {
+                let start = region_start + u64::from(start);
+                journal.zeros(disk, Extent::between(start, start + u64::from(len)))?;
+            }
+        }
+    }
+    objects.chunks::<ReplayError>(&wanted, |index, content| {
+        journal.data(disk, places[index], content)?;
+        progress.add_read(content.len() as u64);
+        progress.add_done(content.len() as u64);
+        Ok(())
+    })
+}
+
+/// Bytes of the range that hold no data in `leaf`.
+fn hole_bytes(leaf: Option<&Leaf>, start: u32, len: u32) -> u64 {
+    let range = Extent::between(u64::from(start), u64::from(start) + u64::from(len));
+    let mut data = 0;
+    let mut at = 0;
+    for span in leaf.map_or(&[][..], |leaf| &leaf.spans) {
+        let extent = Extent::between(at, at + u64::from(span.len()));
+        at = extent.end();
+        if matches!(span, Span::Chunk { .. }) {
+            data += extent.intersection(range).len();
+        }
+    }
+    range.len() - data
+}

@@ -1,0 +1,294 @@
+//! One replication: look, plan, do.
+
+use super::plan::{Observed, Plan, plan};
+use super::session::{ReplicaSession, TargetSpec};
+use super::stage::Delta;
+use super::{ReplayError, seed};
+use crate::catalog::Catalog;
+use crate::destination::{
+    IdentityChange, PointRef, ReplicaRecord, State, Target, TargetAccess, TargetKind,
+};
+use crate::fsio::{FileStat, parent_dir};
+use crate::point::{Point, load_point};
+use crate::progress::Progress;
+use crate::store::{Repository, StoreError};
+use crate::units::{MIB, Name};
+use std::path::{Path, PathBuf};
+
+/// What to replicate, and where to.
+#[derive(Debug)]
+pub struct ReplicateRequest<'a> {
+    /// The machine.
+    pub machine: &'a Name,
+    /// The replica's disks.
+    pub targets: Vec<TargetSpec>,
+    /// Files and devices that any disk is read from: never written to.
+    pub sources: Vec<FileStat>,
+    /// What is in occupied targets may be overwritten.
+    pub adopt: bool,
+    /// Threads that fetch, compare and write.
+    pub workers: usize,
+}
+
+/// What a replication did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replicated {
+    /// There is no newer point.
+    Skipped {
+        /// Where the replica is.
+        at: PointRef,
+    },
+    /// The first copy was made.
+    Seeded {
+        /// The point.
+        to: PointRef,
+    },
+    /// Everything was compared, and what differed was repaired.
+    Repaired {
+        /// The point.
+        to: PointRef,
+        /// Why that was needed.
+        reason: String,
+        /// How many bytes differed.
+        differing_bytes: u64,
+    },
+    /// The difference was replayed.
+    Replayed {
+        /// The sync point before.
+        from: PointRef,
+        /// The sync point now.
+        to: PointRef,
+    },
+}
+
+/// Brings a replica to the newest point of its machine.
+///
+/// # Errors
+/// The replica stays at exactly one point, or `seeding`, and the next replication goes on.
+pub fn replicate(
+    session: &mut ReplicaSession,
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &ReplicateRequest<'_>,
+    progress: &Progress,
+) -> Result<Replicated, ReplayError> {
+    let _shared = repository.lock_shared(&format!("replication to {}", session.replica))?;
+    catalog.sync(repository)?;
+    let newest = catalog
+        .newest_point(request.machine)?
+        .ok_or_else(|| ReplayError::NoPoint { machine: request.machine.clone() })?;
+    check_targets(session, repository, request)?;
+    let (targets, changed) = open_unchanged(session)?;
+    let occupied = occupied_targets(session, request)?;
+    let disks: Vec<(Name, PathBuf)> =
+        request.targets.iter().map(|spec| (spec.disk.clone(), spec.path.clone())).collect();
+    let observed = Observed {
+        record: session.record(),
+        disks: &disks,
+        occupied: &occupied,
+        changed: changed.as_ref(),
+        adopt: request.adopt,
+    };
+    let sync_point = sync_point(session, repository)?;
+    let id = repository.header().id;
+    let to = point_ref(&newest);
+    match plan(&observed, request.machine, id, sync_point.as_ref(), &newest)? {
+        Plan::Skip { at } => Ok(Replicated::Skipped { at }),
+        Plan::Replay { from } => {
+            let delta = Delta { repository, index: catalog, from: &from, to: &newest };
+            replay(session, &delta, &targets, progress)?;
+            Ok(Replicated::Replayed { from: point_ref(&from), to })
+        }
+        Plan::Seed => {
+            seed::seed(session, repository, catalog, request, &newest, progress)?;
+            Ok(Replicated::Seeded { to })
+        }
+        Plan::Repair { reason } => {
+            // They are opened anew, as what they are now.
+            drop(targets);
+            let done = seed::seed(session, repository, catalog, request, &newest, progress)?;
+            let differing_bytes = done.differing_bytes;
+            Ok(Replicated::Repaired { to, reason, differing_bytes })
+        }
+    }
+}
+
+pub(super) fn point_ref(point: &Point) -> PointRef {
+    PointRef { id: point.id, sequence: point.manifest.sequence, time: point.manifest.time }
+}
+
+/// The nearest folder above `path` that exists.
+pub(super) fn existing_folder(path: &Path) -> PathBuf {
+    let folder = parent_dir(path);
+    folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn replay(
+    session: &mut ReplicaSession,
+    delta: &Delta<'_>,
+    targets: &[Target],
+    progress: &Progress,
+) -> Result<(), ReplayError> {
+    let Some(record) = session.record().cloned() else { return Ok(()) };
+    let needs = delta.needs(progress)?;
+    check_room(session, targets, needs.journal_bytes, needs.growth_bytes)?;
+    for (target, disk) in targets.iter().zip(&delta.to.manifest.disks) {
+        target.check_room(disk.size_bytes).map_err(|e| ReplayError::target(&disk.name, e))?;
+    }
+    progress.add_total(needs.data_bytes);
+    progress.add_changed(needs.data_bytes);
+    let journal = delta.stage(&session.fs, &session.home.journal(), record.replica_id, progress)?;
+    // The last look before the commit: staging takes long, and not everyone asks for locks.
+    if let Some(change) = first_change(&record, targets)? {
+        session.home.discard_journal(session.fs.as_ref())?;
+        return Err(ReplayError::ChangedMeanwhile { change });
+    }
+    let (from, to) = (point_ref(delta.from), point_ref(delta.to));
+    if let Some(superblock) = &mut session.superblock {
+        let state = State::Applying { from, to, journal };
+        superblock.store(ReplicaRecord { state, ..record })?;
+    }
+    let written = session.redo(targets)?;
+    progress.add_written(written);
+    Ok(())
+}
+
+/// A target that is, or lies in, what must not be written to.
+fn check_targets(
+    session: &ReplicaSession,
+    repository: &Repository,
+    request: &ReplicateRequest<'_>,
+) -> Result<(), ReplayError> {
+    let root = repository.layout().root();
+    let real_root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    for TargetSpec { disk, path, .. } in &request.targets {
+        let folder = existing_folder(path);
+        if folder.canonicalize().unwrap_or(folder).starts_with(&real_root) {
+            let (disk, path, repository) = (disk.clone(), path.clone(), real_root);
+            return Err(ReplayError::TargetInRepository { disk, path, repository });
+        }
+        let Some(stat) = session.fs.stat(path)? else { continue };
+        let is_source = |source: &FileStat| match stat.raw_device {
+            0 => (source.device, source.inode) == (stat.device, stat.inode),
+            device => source.raw_device == device,
+        };
+        if request.sources.iter().any(is_source) {
+            return Err(ReplayError::TargetIsSource { disk: disk.clone(), path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The targets of a clean replica, claimed, and the first that is not as it was left.
+fn open_unchanged(
+    session: &ReplicaSession,
+) -> Result<(Vec<Target>, Option<IdentityChange>), ReplayError> {
+    let Some(record) = session.record() else { return Ok((Vec::new(), None)) };
+    if !matches!(record.state, State::Clean { .. }) {
+        return Ok((Vec::new(), None));
+    }
+    let mut targets = Vec::with_capacity(record.disks.len());
+    for disk in &record.disks {
+        let Some(identity) = &disk.identity else { continue };
+        let (fs, kind) = (session.fs.as_ref(), Some(identity.kind));
+        match Target::open(fs, &identity.path, kind, TargetAccess::Write) {
+            Ok(target) => targets.push(target),
+            // Gone, or something else now: the comparison makes it anew.
+            Err(
+                crate::destination::TargetError::Missing { path }
+                | crate::destination::TargetError::WrongKind { path, .. },
+            ) => return Ok((Vec::new(), Some(IdentityChange::missing(path)))),
+            Err(error) => return Err(ReplayError::target(&disk.name, error)),
+        }
+    }
+    let change = first_change(record, &targets)?;
+    Ok((targets, change))
+}
+
+fn first_change(
+    record: &ReplicaRecord,
+    targets: &[Target],
+) -> Result<Option<IdentityChange>, ReplayError> {
+    for (disk, target) in record.disks.iter().zip(targets) {
+        let now = target.identity().map_err(|error| ReplayError::target(&disk.name, error))?;
+        if let Some(Err(change)) = disk.identity.as_ref().map(|identity| identity.matches(&now)) {
+            return Ok(Some(change));
+        }
+    }
+    Ok(None)
+}
+
+/// Targets of a replica without superblock that hold something.
+fn occupied_targets(
+    session: &ReplicaSession,
+    request: &ReplicateRequest<'_>,
+) -> Result<Vec<PathBuf>, ReplayError> {
+    let mut occupied = Vec::new();
+    if session.record().is_some() {
+        return Ok(occupied);
+    }
+    for spec in &request.targets {
+        if session.fs.stat(&spec.path)?.is_some() && !is_blank(session, spec)? {
+            occupied.push(spec.path.clone());
+        }
+    }
+    Ok(occupied)
+}
+
+/// An image is never blank: it is somebody's. A device is when it begins and ends with zeros,
+/// where partition tables, file systems and volume managers put their marks.
+fn is_blank(session: &ReplicaSession, spec: &TargetSpec) -> Result<bool, ReplayError> {
+    let error = |error| ReplayError::target(&spec.disk, error);
+    let fs = session.fs.as_ref();
+    let target =
+        Target::open(fs, &spec.path, Some(spec.kind), TargetAccess::Write).map_err(error)?;
+    if spec.kind == TargetKind::Image {
+        return Ok(target.size() == 0);
+    }
+    let mut piece = vec![0; target.size().min(MIB) as usize];
+    for offset in [0, target.size() - piece.len() as u64] {
+        target.read_exact_at(&mut piece, offset).map_err(error)?;
+        if !crate::chunk::is_zero(&piece) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The point that the replica is at, if the repository still has it whole.
+fn sync_point(
+    session: &ReplicaSession,
+    repository: &Repository,
+) -> Result<Option<Point>, ReplayError> {
+    let Some(State::Clean { point }) = session.record().map(|record| &record.state) else {
+        return Ok(None);
+    };
+    match load_point(repository, point.id) {
+        Ok(found) => Ok(Some(found)),
+        // Pruned or damaged: then everything is compared.
+        Err(StoreError::Damaged(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_room(
+    session: &ReplicaSession,
+    targets: &[Target],
+    journal_bytes: u64,
+    growth_bytes: u64,
+) -> Result<(), ReplayError> {
+    let home = session.home.folder();
+    let free_bytes = session.fs.free_bytes(home)?;
+    let same_file_system = |target: &Target| {
+        let folder = parent_dir(target.path());
+        let device = |path: &Path| session.fs.stat(path).ok().flatten().map(|stat| stat.device);
+        target.kind() == TargetKind::Image && device(&folder) == device(home)
+    };
+    let shares = targets.iter().any(same_file_system);
+    let needed_bytes = journal_bytes + if shares { growth_bytes } else { 0 };
+    if needed_bytes > free_bytes {
+        let what = if shares { "the journal and the images" } else { "the journal" };
+        return Err(ReplayError::NoSpace { path: home.to_owned(), what, needed_bytes, free_bytes });
+    }
+    Ok(())
+}
