@@ -76,9 +76,9 @@ impl Scene {
         };
         let mut superblock = Superblock::create(&fs, &self.home.superblock(), record)?;
         let mut targets = Vec::new();
-        for disk in 0..2 {
+        for (disk, size_bytes) in SIZES_BYTES[0].into_iter().enumerate() {
             let target = Target::create(fs.as_ref(), &self.path(disk))?;
-            target.resize(SIZES_BYTES[0][disk] as u64)?;
+            target.resize(size_bytes as u64)?;
             target.write_thin(0, &content(1, disk), Background::Zeros)?;
             target.sync()?;
             targets.push(target);
