@@ -1,9 +1,8 @@
 //! Counting what changed since the point before, for the result. Nothing depends on it.
 
 use super::{BackupError, Context};
-use crate::point::{DiskEntry, Point, SpanChange, TreeReader, TreeRef, diff_spans};
-use crate::store::{ObjectReader, StoreError};
-use crate::units::TreeName;
+use crate::point::{DiskEntry, Point, SpanChange, TreeRef, diff_spans, differing_leaves};
+use crate::store::StoreError;
 
 /// Adds the bytes in which `disks` differ from the same disks of `parent` to the progress.
 pub(super) fn count(
@@ -29,29 +28,14 @@ pub(super) fn count(
 }
 
 fn changed_bytes(context: &Context<'_>, old: &TreeRef, new: &TreeRef) -> Result<u64, BackupError> {
-    let cut = context.repository.header().cut;
-    let mut leaves = context.repository.reader(context.catalog)?;
-    let mut objects = context.repository.reader(context.catalog)?;
     let mut changed = 0;
-    TreeReader::new(&mut objects).differing::<StoreError>(old, new, &mut |change| {
-        let old_len = cut.region_len(change.region, old.size_bytes);
-        let new_len = cut.region_len(change.region, new.size_bytes);
-        let old_leaf = read_leaf(&mut leaves, change.old, old_len)?;
-        let new_leaf = read_leaf(&mut leaves, change.new, new_len)?;
-        for change in diff_spans(old_leaf.as_ref(), new_leaf.as_ref(), new_len) {
-            changed += match change {
-                SpanChange::Write { len, .. } | SpanChange::Zero { len, .. } => u64::from(len),
-            };
+    let (repository, catalog) = (context.repository, context.catalog);
+    differing_leaves::<StoreError>(repository, catalog, old, new, &mut |region| {
+        for change in diff_spans(region.old.as_ref(), region.new.as_ref(), region.len) {
+            let (SpanChange::Write { len, .. } | SpanChange::Zero { len, .. }) = change;
+            changed += u64::from(len);
         }
         Ok(())
     })?;
     Ok(changed)
-}
-
-fn read_leaf(
-    objects: &mut ObjectReader<'_>,
-    name: Option<TreeName>,
-    region_len: u32,
-) -> Result<Option<crate::point::Leaf>, StoreError> {
-    name.map(|name| TreeReader::new(objects).leaf(name, region_len)).transpose()
 }

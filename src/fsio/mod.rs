@@ -164,3 +164,17 @@ pub fn parent_dir(path: &Path) -> PathBuf {
         _ => PathBuf::from("."),
     }
 }
+
+/// The nearest folder above `path` that exists.
+pub fn existing_folder(path: &Path) -> PathBuf {
+    let folder = parent_dir(path);
+    folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Whether both are the same file, or stand for the same device.
+pub fn is_same_file(a: &FileStat, b: &FileStat) -> bool {
+    match (a.raw_device, b.raw_device) {
+        (0, 0) => (a.device, a.inode) == (b.device, b.inode),
+        (a, b) => a == b,
+    }
+}

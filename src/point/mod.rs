@@ -2,6 +2,7 @@
 
 mod affected;
 mod builder;
+mod delta;
 mod diff;
 mod leaf;
 mod manifest;
@@ -10,6 +11,7 @@ mod tree;
 
 pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
+pub use delta::{LeafChange, data_bytes, differing_leaves};
 pub use diff::{SpanChange, diff_spans};
 pub use leaf::{Leaf, Span};
 pub use manifest::{

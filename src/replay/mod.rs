@@ -18,4 +18,4 @@ mod update;
 pub use error::ReplayError;
 pub use plan::{Observed, Plan, PlanConflict, plan};
 pub use session::{ReplicaSession, TargetSpec};
-pub use update::{Replicated, ReplicateRequest, replicate};
+pub use update::{ReplicateRequest, Replicated, replicate};

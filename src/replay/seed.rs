@@ -7,7 +7,8 @@ use crate::destination::{
     CopyMode, CopyOptions, DiskRecord, ReplicaRecord, State, Superblock, Target, TargetAccess,
     TargetKind, copy_tree,
 };
-use crate::point::{Point, Span, TreeReader, TreeRef};
+use crate::fsio::existing_folder;
+use crate::point::{Point, data_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
 use crate::units::{Epoch, ReplicaId};
@@ -123,7 +124,7 @@ fn check_room(
         if spec.kind == TargetKind::Device {
             continue;
         }
-        let folder = update::existing_folder(&spec.path);
+        let folder = existing_folder(&spec.path);
         let free_bytes = session.fs.free_bytes(&folder)?;
         let has = session.fs.stat(&spec.path)?.map_or(0, |stat| stat.allocated_bytes);
         // Zero blocks within chunks take no space: one part in sixteen allows for them.
@@ -135,24 +136,4 @@ fn check_room(
         }
     }
     Ok(())
-}
-
-fn data_bytes(
-    repository: &Repository,
-    index: &dyn ObjectIndex,
-    tree: &TreeRef,
-) -> Result<u64, ReplayError> {
-    let cut = repository.header().cut;
-    let mut nodes = repository.reader(index)?;
-    let mut leaves = repository.reader(index)?;
-    let mut data = 0;
-    TreeReader::new(&mut nodes).differing::<ReplayError>(&TreeRef::EMPTY, tree, &mut |change| {
-        let Some(name) = change.new else { return Ok(()) };
-        let len = cut.region_len(change.region, tree.size_bytes);
-        let leaf = TreeReader::new(&mut leaves).leaf(name, len)?;
-        let chunks = leaf.spans.iter().filter(|span| matches!(span, Span::Chunk { .. }));
-        data += chunks.map(|span| u64::from(span.len())).sum::<u64>();
-        Ok(())
-    })?;
-    Ok(data)
 }

@@ -104,8 +104,7 @@ impl ReplicaSession {
         let State::Applying { to, journal, .. } = &record.state else { return Ok(0) };
         let reader = JournalReader::open(self.fs.as_ref(), &self.home.journal())?;
         let verified = reader.verify(journal)?;
-        let sizes: Vec<u64> =
-            verified.header().disks.iter().map(|disk| disk.size_bytes).collect();
+        let sizes: Vec<u64> = verified.header().disks.iter().map(|disk| disk.size_bytes).collect();
         let applied = apply(&verified, targets)?;
         let disks = disk_records(&record, targets, &sizes)?;
         superblock.store(ReplicaRecord { state: State::Clean { point: *to }, disks, ..record })?;

@@ -2,16 +2,15 @@
 //! the redo journal.
 
 use super::ReplayError;
-use crate::chunk::CutParameters;
 use crate::destination::{JournalDisk, JournalHeader, JournalRef, JournalWriter};
 use crate::extent::Extent;
 use crate::fsio::FileSystem;
 use crate::point::{
-    Leaf, Point, RegionChange, Span, SpanChange, TreeReader, TreeRef, diff_spans,
+    Leaf, LeafChange, Point, Span, SpanChange, TreeRef, diff_spans, differing_leaves,
 };
 use crate::progress::Progress;
-use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
-use crate::units::{Name, ReplicaId, TreeName};
+use crate::store::{ObjectIndex, ObjectReader, Repository, Wanted};
+use crate::units::{Name, ReplicaId};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,10 +37,6 @@ pub(super) struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    fn cut(&self) -> CutParameters {
-        self.repository.header().cut
-    }
-
     fn trees(&self) -> impl Iterator<Item = (&Name, TreeRef, TreeRef)> + '_ {
         self.to.manifest.disks.iter().map(|disk| {
             let old = self.from.manifest.disk(&disk.name).map_or(TreeRef::EMPTY, |d| d.tree());
@@ -58,17 +53,26 @@ impl Delta<'_> {
         disks.collect()
     }
 
+    fn each_region(
+        &self,
+        old: &TreeRef,
+        new: &TreeRef,
+        visit: &mut dyn FnMut(LeafChange) -> Result<(), ReplayError>,
+    ) -> Result<(), ReplayError> {
+        differing_leaves(self.repository, self.index, old, new, visit)
+    }
+
     /// Adds up what the delta needs, from the trees alone.
     pub fn needs(&self, progress: &Progress) -> Result<Needs, ReplayError> {
         let mut needs = Needs { journal_bytes: 64 * 1024, ..Needs::default() };
         for (_, old, new) in self.trees() {
-            self.each_region(&old, &new, &mut |_, old_leaf, new_leaf, len| {
+            self.each_region(&old, &new, &mut |region| {
                 progress.check()?;
-                for change in diff_spans(old_leaf, new_leaf, len) {
+                for change in changes(&region) {
                     if let SpanChange::Write { start, len, .. } = change {
                         needs.data_bytes += u64::from(len);
                         needs.journal_bytes += u64::from(len) + RECORD_OVERHEAD_BYTES;
-                        needs.growth_bytes += hole_bytes(old_leaf, start, len);
+                        needs.growth_bytes += hole_bytes(region.old.as_ref(), start, len);
                     } else {
                         needs.journal_bytes += RECORD_OVERHEAD_BYTES;
                     }
@@ -93,62 +97,36 @@ impl Delta<'_> {
         let mut objects = self.repository.reader(self.index)?;
         for (number, (_, old, new)) in self.trees().enumerate() {
             let disk = number as u16;
-            self.each_region(&old, &new, &mut |start, old_leaf, new_leaf, len| {
+            self.each_region(&old, &new, &mut |region| {
                 progress.check()?;
-                let changes = diff_spans(old_leaf, new_leaf, len);
-                stage_region(&mut journal, &mut objects, disk, start, &changes, progress)
+                stage_region(&mut journal, &mut objects, disk, &region, progress)
             })?;
         }
         Ok(journal.finish()?)
     }
-
-    /// Visits the regions that differ, with their leaves.
-    fn each_region(
-        &self,
-        old: &TreeRef,
-        new: &TreeRef,
-        visit: &mut dyn FnMut(u64, Option<&Leaf>, Option<&Leaf>, u32) -> Result<(), ReplayError>,
-    ) -> Result<(), ReplayError> {
-        let cut = self.cut();
-        let mut nodes = self.repository.reader(self.index)?;
-        let mut leaves = self.repository.reader(self.index)?;
-        TreeReader::new(&mut nodes).differing::<ReplayError>(old, new, &mut |change| {
-            let RegionChange { region, old: old_name, new: new_name } = change;
-            let old_len = cut.region_len(region, old.size_bytes);
-            let new_len = cut.region_len(region, new.size_bytes);
-            let old_leaf = read_leaf(&mut leaves, old_name, old_len)?;
-            let new_leaf = read_leaf(&mut leaves, new_name, new_len)?;
-            visit(cut.region_start(region), old_leaf.as_ref(), new_leaf.as_ref(), new_len)
-        })
-    }
 }
 
-fn read_leaf(
-    objects: &mut ObjectReader<'_>,
-    name: Option<TreeName>,
-    region_len: u32,
-) -> Result<Option<Leaf>, StoreError> {
-    name.map(|name| TreeReader::new(objects).leaf(name, region_len)).transpose()
+fn changes(region: &LeafChange) -> Vec<SpanChange> {
+    diff_spans(region.old.as_ref(), region.new.as_ref(), region.len)
 }
 
 fn stage_region(
     journal: &mut JournalWriter,
     objects: &mut ObjectReader<'_>,
     disk: u16,
-    region_start: u64,
-    changes: &[SpanChange],
+    region: &LeafChange,
     progress: &Progress,
 ) -> Result<(), ReplayError> {
     let mut wanted = Vec::new();
     let mut places = Vec::new();
-    for change in changes {
-        match *change {
+    for change in changes(region) {
+        match change {
             SpanChange::Write { start, name, len } => {
                 wanted.push(Wanted { name, len });
-                places.push(region_start + u64::from(start));
+                places.push(region.start + u64::from(start));
             }
             SpanChange::Zero { start, len } => {
-                let start = region_start + u64::from(start);
+                let start = region.start + u64::from(start);
                 journal.zeros(disk, Extent::between(start, start + u64::from(len)))?;
             }
         }

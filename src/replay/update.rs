@@ -8,7 +8,7 @@ use crate::catalog::Catalog;
 use crate::destination::{
     IdentityChange, PointRef, ReplicaRecord, State, Target, TargetAccess, TargetKind,
 };
-use crate::fsio::{FileStat, parent_dir};
+use crate::fsio::{FileStat, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, load_point};
 use crate::progress::Progress;
 use crate::store::{Repository, StoreError};
@@ -117,12 +117,6 @@ pub(super) fn point_ref(point: &Point) -> PointRef {
     PointRef { id: point.id, sequence: point.manifest.sequence, time: point.manifest.time }
 }
 
-/// The nearest folder above `path` that exists.
-pub(super) fn existing_folder(path: &Path) -> PathBuf {
-    let folder = parent_dir(path);
-    folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_owned()
-}
-
 fn replay(
     session: &mut ReplicaSession,
     delta: &Delta<'_>,
@@ -168,11 +162,7 @@ fn check_targets(
             return Err(ReplayError::TargetInRepository { disk, path, repository });
         }
         let Some(stat) = session.fs.stat(path)? else { continue };
-        let is_source = |source: &FileStat| match stat.raw_device {
-            0 => (source.device, source.inode) == (stat.device, stat.inode),
-            device => source.raw_device == device,
-        };
-        if request.sources.iter().any(is_source) {
+        if request.sources.iter().any(|source| is_same_file(source, &stat)) {
             return Err(ReplayError::TargetIsSource { disk: disk.clone(), path: path.clone() });
         }
     }

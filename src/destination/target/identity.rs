@@ -68,6 +68,9 @@ pub enum Difference {
         /// As it is.
         now: TargetKind,
     },
+    /// Nothing, or no disk of that kind, is there.
+    #[error("it is gone, or something else has its name")]
+    Missing,
     /// Another file or device has its name.
     #[error("another file or device is there now (it was {was}, it is {now})")]
     Replaced {
@@ -125,6 +128,13 @@ pub enum Difference {
 fn time(nanoseconds: i128) -> String {
     Timestamp::from_nanosecond(nanoseconds)
         .map_or_else(|_| format!("{nanoseconds} ns"), |time| time.to_string())
+}
+
+impl IdentityChange {
+    /// The target is no longer there.
+    pub fn missing(path: PathBuf) -> Self {
+        Self { path, difference: Difference::Missing }
+    }
 }
 
 impl TargetIdentity {

@@ -1,0 +1,9 @@
+//! Bringing back a recovery point.
+
+mod choose;
+mod error;
+mod restore;
+
+pub use choose::{ChoosePointError, PointChoice, choose_point};
+pub use error::RestoreError;
+pub use restore::{RestoreOptions, RestorePlan, Restored, plan_restore, restore};

@@ -1,0 +1,306 @@
+//! Writing a point out, to images or devices.
+//!
+//! Invariant: a file has its final name only when it is complete, every chunk was checked by its
+//! name, and it is durable. Until then it is called `NAME.partial`.
+
+use super::RestoreError;
+use crate::destination::{CopyMode, CopyOptions, Target, TargetAccess, TargetKind, copy_tree};
+use crate::fsio::{FileKind, FileStat, FileSystem, existing_folder, is_same_file, parent_dir};
+use crate::point::{Point, TreeRef, data_bytes};
+use crate::progress::Progress;
+use crate::store::{ObjectIndex, Repository};
+use crate::units::Name;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to restore.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Only this disk.
+    pub disk: Option<Name>,
+    /// Where to.
+    pub to: PathBuf,
+    /// Existing files are replaced, devices overwritten.
+    pub force: bool,
+    /// Files and devices that are never overwritten, with what they are.
+    pub protected: Vec<(FileStat, String)>,
+    /// Threads that fetch and write.
+    pub workers: usize,
+}
+
+/// What will be written where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePlan {
+    /// Each item.
+    pub items: Vec<RestoreItem>,
+}
+
+/// A disk or a file of the definition, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreItem {
+    /// Its name.
+    pub name: Name,
+    /// Its content.
+    pub tree: TreeRef,
+    /// Its final path.
+    pub path: PathBuf,
+    /// What is written.
+    pub kind: TargetKind,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Final paths, in the order of the plan.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Decides what will be written where, and refuses what must not be. Nothing is written.
+///
+/// # Errors
+/// [`RestoreError`], with the path and what to do.
+pub fn plan_restore(
+    fs: &dyn FileSystem,
+    repository: &Repository,
+    index: &dyn ObjectIndex,
+    point: &Point,
+    options: &RestoreOptions,
+) -> Result<RestorePlan, RestoreError> {
+    let disks = chosen_disks(point, options)?;
+    let items = match fs.stat(&options.to)? {
+        Some(FileStat { kind: FileKind::BlockDevice, .. }) => {
+            let item = single(point, &disks, &options.to, TargetKind::Device)?;
+            if !options.force {
+                return Err(RestoreError::DeviceNeedsForce { path: options.to.clone() });
+            }
+            vec![item]
+        }
+        Some(FileStat { kind: FileKind::File, .. }) => {
+            vec![single(point, &disks, &options.to, TargetKind::Image)?]
+        }
+        Some(FileStat { kind: FileKind::Other, .. }) => {
+            return Err(RestoreError::NotATarget { path: options.to.clone() });
+        }
+        None if options.disk.is_some() && !ends_with_slash(&options.to) => {
+            vec![single(point, &disks, &options.to, TargetKind::Image)?]
+        }
+        Some(FileStat { kind: FileKind::Directory, .. }) | None => {
+            folder_items(point, &disks, options)
+        }
+    };
+    for item in &items {
+        check_item(fs, repository, item, options)?;
+    }
+    check_room(fs, repository, index, &items, options)?;
+    Ok(RestorePlan { items })
+}
+
+fn ends_with_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+fn chosen_disks(
+    point: &Point,
+    options: &RestoreOptions,
+) -> Result<Vec<(Name, TreeRef)>, RestoreError> {
+    let all = || point.manifest.disks.iter();
+    let Some(name) = &options.disk else {
+        return Ok(all().map(|disk| (disk.name.clone(), disk.tree())).collect());
+    };
+    match point.manifest.disk(name) {
+        Some(disk) => Ok(vec![(disk.name.clone(), disk.tree())]),
+        None => Err(RestoreError::NoSuchDisk {
+            point: point.id.short(),
+            disk: name.clone(),
+            has: all().map(|disk| disk.name.as_str()).collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+fn single(
+    point: &Point,
+    disks: &[(Name, TreeRef)],
+    path: &Path,
+    kind: TargetKind,
+) -> Result<RestoreItem, RestoreError> {
+    match disks {
+        [(name, tree)] => {
+            Ok(RestoreItem { name: name.clone(), tree: *tree, path: path.to_owned(), kind })
+        }
+        _ => {
+            let (point, count) = (point.id.short(), disks.len());
+            Err(RestoreError::SeveralDisks { point, count })
+        }
+    }
+}
+
+fn folder_items(
+    point: &Point,
+    disks: &[(Name, TreeRef)],
+    options: &RestoreOptions,
+) -> Vec<RestoreItem> {
+    let kind = TargetKind::Image;
+    let item = |name: &Name, tree, path| RestoreItem { name: name.clone(), tree, path, kind };
+    let mut items: Vec<RestoreItem> = disks
+        .iter()
+        .map(|(name, tree)| item(name, *tree, options.to.join(format!("{name}.raw"))))
+        .collect();
+    if options.disk.is_none() {
+        let folder = options.to.join("definition");
+        let definition = point.manifest.definition.iter();
+        items.extend(definition.map(|f| item(&f.name, f.tree(), folder.join(f.name.as_str()))));
+    }
+    items
+}
+
+fn check_item(
+    fs: &dyn FileSystem,
+    repository: &Repository,
+    item: &RestoreItem,
+    options: &RestoreOptions,
+) -> Result<(), RestoreError> {
+    let root = repository.layout().root();
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    if existing_folder(&item.path).canonicalize().is_ok_and(|folder| folder.starts_with(&root)) {
+        let what = "inside the repository".to_owned();
+        return Err(RestoreError::Protected { path: item.path.clone(), what });
+    }
+    let Some(stat) = fs.stat(&item.path)? else { return Ok(()) };
+    let same = |(other, _): &&(FileStat, String)| is_same_file(other, &stat);
+    if let Some((_, what)) = options.protected.iter().find(same) {
+        return Err(RestoreError::Protected { path: item.path.clone(), what: what.clone() });
+    }
+    if options.force { Ok(()) } else { Err(RestoreError::Exists { path: item.path.clone() }) }
+}
+
+fn check_room(
+    fs: &dyn FileSystem,
+    repository: &Repository,
+    index: &dyn ObjectIndex,
+    items: &[RestoreItem],
+    options: &RestoreOptions,
+) -> Result<(), RestoreError> {
+    let images = items.iter().filter(|item| item.kind == TargetKind::Image);
+    let mut needed_bytes = 0;
+    for item in images {
+        let data = data_bytes(repository, index, &item.tree)?;
+        // Zero blocks within chunks take no space: one part in sixteen allows for them.
+        needed_bytes += data - data / 16;
+    }
+    let path = if options.to.is_dir() { options.to.clone() } else { existing_folder(&options.to) };
+    let free_bytes = fs.free_bytes(&path)?;
+    if needed_bytes <= free_bytes {
+        Ok(())
+    } else {
+        Err(RestoreError::NoSpace { path, needed_bytes, free_bytes })
+    }
+}
+
+/// Writes what was planned.
+///
+/// # Errors
+/// Partial files are removed; a device that was being overwritten holds nothing of use.
+pub fn restore(
+    fs: &Arc<dyn FileSystem>,
+    repository: &Repository,
+    index: &dyn ObjectIndex,
+    plan: &RestorePlan,
+    options: &RestoreOptions,
+    progress: &Progress,
+) -> Result<Restored, RestoreError> {
+    for item in &plan.items {
+        progress.add_total(item.tree.size_bytes);
+    }
+    let mut paths = Vec::with_capacity(plan.items.len());
+    for item in &plan.items {
+        match item.kind {
+            TargetKind::Image => {
+                restore_image(fs, repository, index, item, options, progress)?;
+            }
+            TargetKind::Device => {
+                restore_device(fs.as_ref(), repository, index, item, options, progress)?;
+            }
+        }
+        paths.push(item.path.clone());
+    }
+    Ok(Restored { paths })
+}
+
+/// A partial file, removed unless it was given its final name.
+struct Partial<'a> {
+    fs: &'a dyn FileSystem,
+    path: PathBuf,
+    done: bool,
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // Best effort: its name says that it is not complete.
+            let _ = self.fs.remove_file(&self.path);
+        }
+    }
+}
+
+fn restore_image(
+    fs: &Arc<dyn FileSystem>,
+    repository: &Repository,
+    index: &dyn ObjectIndex,
+    item: &RestoreItem,
+    options: &RestoreOptions,
+    progress: &Progress,
+) -> Result<(), RestoreError> {
+    fs.create_dir_all(&parent_dir(&item.path))?;
+    let mut path = item.path.clone().into_os_string();
+    path.push(".partial");
+    let path = PathBuf::from(path);
+    remove_stale(fs.as_ref(), &item.name, &path)?;
+    let error = |error| RestoreError::target(&item.name, error);
+    let target = Target::create(fs.as_ref(), &path).map_err(error)?;
+    let mut partial = Partial { fs: fs.as_ref(), path, done: false };
+    target.resize(item.tree.size_bytes).map_err(error)?;
+    let copy = CopyOptions { mode: CopyMode::Fresh, workers: options.workers };
+    copy_tree(repository, index, &item.tree, &target, copy, progress)
+        .map_err(|error| RestoreError::copy(&item.name, error))?;
+    target.sync().map_err(error)?;
+    let renamed = match options.force {
+        true => fs.rename(&partial.path, &item.path),
+        false => fs.rename_no_replace(&partial.path, &item.path),
+    };
+    renamed.map_err(|error| match error.already_exists() {
+        true => RestoreError::Exists { path: item.path.clone() },
+        false => error.into(),
+    })?;
+    partial.done = true;
+    Ok(fs.sync_dir(&parent_dir(&item.path))?)
+}
+
+/// What an interrupted restore left goes, unless another one is still writing to it.
+fn remove_stale(fs: &dyn FileSystem, disk: &Name, path: &Path) -> Result<(), RestoreError> {
+    let Some(stat) = fs.stat(path)? else { return Ok(()) };
+    if stat.kind != FileKind::File {
+        return Err(RestoreError::NotATarget { path: path.to_owned() });
+    }
+    // Held until the name is gone: nobody else can begin to write to it in between.
+    let _claimed = Target::open(fs, path, Some(TargetKind::Image), TargetAccess::Write)
+        .map_err(|error| RestoreError::target(disk, error))?;
+    Ok(fs.remove_file(path)?)
+}
+
+fn restore_device(
+    fs: &dyn FileSystem,
+    repository: &Repository,
+    index: &dyn ObjectIndex,
+    item: &RestoreItem,
+    options: &RestoreOptions,
+    progress: &Progress,
+) -> Result<(), RestoreError> {
+    let error = |error| RestoreError::target(&item.name, error);
+    let target = Target::open(fs, &item.path, Some(TargetKind::Device), TargetAccess::Write)
+        .map_err(error)?;
+    target.check_room(item.tree.size_bytes).map_err(error)?;
+    let copy = CopyOptions { mode: CopyMode::Overwrite, workers: options.workers };
+    copy_tree(repository, index, &item.tree, &target, copy, progress)
+        .map_err(|error| RestoreError::copy(&item.name, error))?;
+    target.sync().map_err(error)
+}

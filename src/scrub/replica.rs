@@ -1,0 +1,194 @@
+//! Comparing a replica, every byte, with the point that it says it is at.
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::destination::{
+    CopyError, CopyMode, CopyOptions, CopyOutcome, DiskRecord, PointRef, ReplicaHome,
+    ReplicaRecord, State, Superblock, SuperblockError, Target, TargetAccess, TargetError,
+    copy_tree,
+};
+use crate::extent::Extent;
+use crate::fsio::{FileError, FileLock, FileSystem, LockError, LockHolder, LockMode};
+use crate::point::{Point, load_point};
+use crate::progress::{Cancelled, Progress};
+use crate::store::{Repository, StoreError};
+use crate::units::Name;
+use std::sync::Arc;
+
+/// Which replica to verify.
+#[derive(Debug)]
+pub struct VerifyReplicaRequest<'a> {
+    /// The replica.
+    pub replica: &'a Name,
+    /// Where its own files are.
+    pub home: ReplicaHome,
+    /// Threads that read and compare.
+    pub workers: usize,
+}
+
+/// How one disk compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskVerdict {
+    /// The disk.
+    pub disk: Name,
+    /// Ranges that differ, in bytes of the disk.
+    pub differing: Vec<Extent>,
+    /// How many bytes they hold.
+    pub differing_bytes: u64,
+}
+
+/// Why a replica could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It was never seeded.
+    #[error("replica {replica} was never seeded; run `afterimage replicate now {replica}`")]
+    NeverSeeded {
+        /// The replica.
+        replica: Name,
+    },
+    /// It is at no point that it could be compared with.
+    #[error(
+        "replica {replica} is {state}, at no point that it could be compared with; run \
+         `afterimage replicate now {replica}`"
+    )]
+    NotAtAPoint {
+        /// The replica.
+        replica: Name,
+        /// Its state.
+        state: &'static str,
+    },
+    /// The point is not of this repository.
+    #[error(
+        "replica {replica} is at point {}, which the repository no longer has; run `afterimage \
+         replicate now {replica}` to compare it with the newest one", point.id.short()
+    )]
+    PointGone {
+        /// The replica.
+        replica: Name,
+        /// The point.
+        point: PointRef,
+    },
+    /// A disk failed.
+    #[error("disk {disk}: {error}")]
+    Target {
+        /// The disk.
+        disk: Name,
+        /// The reason.
+        #[source]
+        error: Box<TargetError>,
+    },
+    /// Reading or comparing failed.
+    #[error("disk {disk}: {error}")]
+    Copy {
+        /// The disk.
+        disk: Name,
+        /// The reason.
+        #[source]
+        error: Box<CopyError>,
+    },
+    /// The superblock failed.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
+    /// The repository failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process works on the replica.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The user stopped it.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// Compares a replica with its point and says what differs. Nothing is written.
+///
+/// # Errors
+/// When it could not be compared to the end. A difference is no error.
+pub fn verify_replica(
+    fs: &Arc<dyn FileSystem>,
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &VerifyReplicaRequest<'_>,
+    progress: &Progress,
+) -> Result<(PointRef, Vec<DiskVerdict>), VerifyError> {
+    let replica = request.replica;
+    let _shared = repository.lock_shared(&format!("verification of {replica}"))?;
+    let (home, never_seeded) =
+        (&request.home, || VerifyError::NeverSeeded { replica: replica.clone() });
+    if fs.stat(&home.superblock())?.is_none() {
+        return Err(never_seeded());
+    }
+    let holder = LockHolder::this_process(format!("verification of replica {replica}"));
+    let _lock = FileLock::try_take(fs.as_ref(), &home.lock(), LockMode::Exclusive, &holder)?;
+    let record = Superblock::read_only(fs.as_ref(), &home.superblock(), replica)?;
+    let (at, point) = sync_point(&record, repository)?;
+    catalog.sync(repository)?;
+    for disk in &record.disks {
+        progress.add_total(disk.size_bytes);
+    }
+    let mut verdicts = Vec::with_capacity(record.disks.len());
+    for disk in &record.disks {
+        let target = open(fs.as_ref(), disk)?;
+        let outcome = compare(repository, catalog, request, disk, &target, &point, progress)?;
+        verdicts.push(DiskVerdict {
+            disk: disk.name.clone(),
+            differing: outcome.differing,
+            differing_bytes: outcome.differing_bytes,
+        });
+    }
+    Ok((at, verdicts))
+}
+
+fn sync_point(
+    record: &ReplicaRecord,
+    repository: &Repository,
+) -> Result<(PointRef, Point), VerifyError> {
+    let replica = record.replica.clone();
+    let State::Clean { point: at } = record.state else {
+        return Err(VerifyError::NotAtAPoint { replica, state: record.state.word() });
+    };
+    match load_point(repository, at.id) {
+        Ok(point) => Ok((at, point)),
+        Err(StoreError::Damaged(_)) => Err(VerifyError::PointGone { replica, point: at }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(fs: &dyn FileSystem, disk: &DiskRecord) -> Result<Target, VerifyError> {
+    let error = |error| VerifyError::Target { disk: disk.name.clone(), error: Box::new(error) };
+    let path = disk.identity.as_ref().map(|identity| (&identity.path, identity.kind));
+    let Some((path, kind)) = path else {
+        let path = std::path::PathBuf::from(disk.name.as_str());
+        return Err(error(TargetError::Missing { path }));
+    };
+    Target::open(fs, path, Some(kind), TargetAccess::Read).map_err(error)
+}
+
+fn compare(
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &VerifyReplicaRequest<'_>,
+    disk: &DiskRecord,
+    target: &Target,
+    point: &Point,
+    progress: &Progress,
+) -> Result<CopyOutcome, VerifyError> {
+    let Some(tree) = point.manifest.disk(&disk.name).map(|entry| entry.tree()) else {
+        return Ok(CopyOutcome::default());
+    };
+    // A target that is shorter cannot be read to the end: all of it counts as different.
+    if target.size() < tree.size_bytes {
+        let missing = Extent::between(target.size(), tree.size_bytes);
+        return Ok(CopyOutcome { differing: vec![missing], differing_bytes: missing.len() });
+    }
+    let options = CopyOptions { mode: CopyMode::Compare, workers: request.workers };
+    copy_tree(repository, catalog, &tree, target, options, progress).map_err(|error| match error {
+        CopyError::Cancelled(cancelled) => cancelled.into(),
+        error => VerifyError::Copy { disk: disk.name.clone(), error: Box::new(error) },
+    })
+}
