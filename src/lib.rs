@@ -20,3 +20,5 @@ pub mod sys;
 pub mod fsio;
 
 pub mod extent;
+
+pub mod source;
