@@ -1,0 +1,7 @@
+//! Sources against images that QEMU's own tools make, and against damaged ones.
+
+mod chains;
+mod files;
+mod formats;
+mod hostile;
+mod tools;
