@@ -47,6 +47,10 @@ pub mod scrub;
 // Wire and faces.
 pub mod settings;
 
+pub mod report;
+
+pub mod operations;
+
 // For tests.
 #[doc(hidden)]
 pub mod testing;
