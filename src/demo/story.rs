@@ -93,7 +93,8 @@ struct Hashes {
 
 impl Story<'_> {
     fn make_disks(&mut self) -> Result<Disks, DemoError> {
-        self.teller.step("A machine with two ext4 disks is made, without root and without mounting");
+        self.teller
+            .step("A machine with two ext4 disks is made, without root and without mounting");
         let trees = (self.workplace.path("tree-root"), self.workplace.path("tree-data"));
         for tree in [&trees.0, &trees.1] {
             std::fs::create_dir(tree).map_err(|e| DemoError::io(tree, e))?;
@@ -128,7 +129,8 @@ impl Story<'_> {
         self.teller.step("The machine works: files are written, edited and deleted");
         let mut noise = Noise::new(3);
         let report = self.workplace.path("report.txt");
-        std::fs::write(&report, text(&mut noise, 700_000)).map_err(|e| DemoError::io(&report, e))?;
+        std::fs::write(&report, text(&mut noise, 700_000))
+            .map_err(|e| DemoError::io(&report, e))?;
         let ledger = self.workplace.path("ledger.txt");
         std::fs::write(&ledger, "balance 1250\n").map_err(|e| DemoError::io(&ledger, e))?;
         let (report, ledger) = (report.display(), ledger.display());
@@ -157,12 +159,14 @@ impl Story<'_> {
         self.teller.step("Ransomware encrypts the machine's disks, and nobody notices");
         let spoilt = encrypt_disk(disks.root.path())? + encrypt_disk(disks.data.path())?;
         self.teller.fact(format!("{} were overwritten with noise", format_bytes(spoilt)));
-        self.teller.step("The schedule goes on: the next backup and replay carry it to the standby");
+        self.teller
+            .step("The schedule goes on: the next backup and replay carry it to the standby");
         self.back_up()?;
         self.replicate()?;
         let verdict = ExtDisk::check(&self.workplace.path("standby/data.raw"))?;
         expect(verdict == Verdict::Broken, "ransomware left the standby whole")?;
-        self.teller.fact("e2fsck: the standby is broken too; a mirror alone is no backup".to_owned());
+        self.teller
+            .fact("e2fsck: the standby is broken too; a mirror alone is no backup".to_owned());
         Ok(())
     }
 
@@ -178,8 +182,7 @@ impl Story<'_> {
             force: false,
         };
         let before = self.progress.counts();
-        let summary =
-            operations::prepare_restore(self.settings, &request)?.run(self.progress)?;
+        let summary = operations::prepare_restore(self.settings, &request)?.run(self.progress)?;
         let written = self.progress.counts().written - before.written;
         let took = summary.duration_s;
         self.teller.fact(format!("{} written in {took:.1} s", format_bytes(written)));
