@@ -30,10 +30,12 @@ impl Catalog {
     /// no error: they are left out and reported.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
         let mut report = SyncReport::default();
-        // Points first: a point that appears meanwhile refers to packs that are there already.
+        // What is known is read before what is there: another process adds to the repository
+        // first and to the catalog second, and what it adds in between must not look gone.
+        let mut known = self.point_ids()?;
+        // Points before packs: a point that appears meanwhile would refer to packs not seen yet.
         let points = repository.list_points()?;
         self.sync_packs(repository, &mut report)?;
-        let mut known = self.point_ids()?;
         for id in points {
             if known.remove(&id) {
                 continue;
@@ -59,8 +61,8 @@ impl Catalog {
         repository: &Repository,
         report: &mut SyncReport,
     ) -> Result<(), CatalogError> {
-        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
         let known = self.packs()?;
+        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
         for (name, bytes) in &known {
             // A length that changed is damage: the file's name covers every byte.
             if present.get(name) != Some(bytes) {
