@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
 use crate::store::{Damage, PackRecord, PackSink, PackWriter, Repository, StoreError};
 use crate::units::{DiskId, MachineId, Name, RunId, Sequence};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What to back up.
@@ -161,8 +162,10 @@ fn back_up_definition(
 
 /// The last look before the commit: every pack that the catalog promised is still there.
 fn check_packs_exist(repository: &Repository, catalog: &Catalog) -> Result<(), BackupError> {
-    let present: std::collections::BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-    match catalog.packs()?.into_keys().find(|pack| !present.contains_key(pack)) {
+    // In this order: other backups add packs to the repository first, to the catalog second.
+    let known = catalog.packs()?;
+    let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
+    match known.into_keys().find(|pack| !present.contains_key(pack)) {
         None => Ok(()),
         Some(pack) => Err(BackupError::PackVanished { pack }),
     }
