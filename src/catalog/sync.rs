@@ -3,6 +3,7 @@
 use super::{Catalog, CatalogError};
 use crate::point::load_point;
 use crate::store::{Damage, Repository, StoreError};
+use crate::units::PackName;
 use std::collections::BTreeMap;
 
 /// What changed in the catalog, and what could not be read.
@@ -30,12 +31,13 @@ impl Catalog {
     /// no error: they are left out and reported.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
         let mut report = SyncReport::default();
-        // What is known is read before what is there: another process adds to the repository
-        // first and to the catalog second, and what it adds in between must not look gone.
+        // What is known first, then what is there: what another process adds to both meanwhile
+        // must not look as if it were gone.
         let mut known = self.point_ids()?;
-        // Points before packs: a point that appears meanwhile would refer to packs not seen yet.
+        let known_packs = self.packs()?;
+        // Points first: a point that appears meanwhile refers to packs that are there already.
         let points = repository.list_points()?;
-        self.sync_packs(repository, &mut report)?;
+        self.sync_packs(repository, known_packs, &mut report)?;
         for id in points {
             if known.remove(&id) {
                 continue;
@@ -59,9 +61,9 @@ impl Catalog {
     fn sync_packs(
         &self,
         repository: &Repository,
+        known: BTreeMap<PackName, u64>,
         report: &mut SyncReport,
     ) -> Result<(), CatalogError> {
-        let known = self.packs()?;
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
         for (name, bytes) in &known {
             // A length that changed is damage: the file's name covers every byte.

@@ -70,9 +70,14 @@ fn begin(
     point: &Point,
 ) -> Result<ReplicaRecord, ReplayError> {
     let state = State::Seeding { to: update::point_ref(point) };
+    let path_of = |name| {
+        let spec = request.targets.iter().find(|spec| &spec.disk == name);
+        spec.map(|spec| spec.path.clone()).unwrap_or_default()
+    };
     let disks = point.manifest.disks.iter().map(|disk| DiskRecord {
         name: disk.name.clone(),
         size_bytes: disk.size_bytes,
+        path: path_of(&disk.name),
         identity: None,
     });
     let disks: Vec<DiskRecord> = disks.collect();
@@ -95,6 +100,8 @@ fn begin(
             *none = Some(Superblock::create(&session.fs, &path, record.clone())?);
         }
     }
+    // One that could not be redone is void from now on.
+    session.home.discard_journal(session.fs.as_ref())?;
     Ok(record)
 }
 

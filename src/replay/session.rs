@@ -30,6 +30,9 @@ pub struct ReplicaSession {
     pub(super) superblock: Option<Superblock>,
     /// Whether a journal that a crash had left was redone.
     pub redone: bool,
+    /// Why such a journal cannot be redone, now or ever: it is damaged, or a target is gone. The
+    /// images then hold no point, until a replication has compared and repaired them.
+    pub unfinished: Option<String>,
     _lock: FileLock,
 }
 
@@ -38,8 +41,8 @@ impl ReplicaSession {
     /// then at exactly one point again. The repository is not needed for that.
     ///
     /// # Errors
-    /// Busy when another process has it; when the journal cannot be redone, the replica stays as
-    /// it is, and the next session tries again.
+    /// Busy when another process has it. When a file fails while the journal is redone, the
+    /// replica stays as it is, and the next session tries again.
     pub fn open(
         fs: &Arc<dyn FileSystem>,
         home: ReplicaHome,
@@ -54,7 +57,8 @@ impl ReplicaSession {
             Some(_) => Some(Superblock::open(fs.as_ref(), &home.superblock(), replica)?),
         };
         let (fs, replica) = (Arc::clone(fs), replica.clone());
-        let mut session = Self { fs, home, replica, superblock, redone: false, _lock: lock };
+        let (redone, unfinished) = (false, None);
+        let mut session = Self { fs, home, replica, superblock, redone, unfinished, _lock: lock };
         session.finish_interrupted()?;
         Ok(session)
     }
@@ -65,17 +69,17 @@ impl ReplicaSession {
     }
 
     fn finish_interrupted(&mut self) -> Result<(), ReplayError> {
-        let record = self.record().cloned();
-        match record {
-            Some(ReplicaRecord { state: State::Applying { .. }, .. }) => {
-                let record = self.open_recorded_targets()?;
-                self.redo(&record)?;
-                self.redone = true;
-                Ok(())
-            }
+        let applying = |record: &ReplicaRecord| matches!(record.state, State::Applying { .. });
+        if !self.record().is_some_and(applying) {
             // A journal that no superblock names was never committed.
-            _ => Ok(self.home.discard_journal(self.fs.as_ref())?),
+            return Ok(self.home.discard_journal(self.fs.as_ref())?);
         }
+        match self.open_recorded_targets().and_then(|targets| self.redo(&targets)) {
+            Ok(_) => self.redone = true,
+            Err(error) if error.cannot_be_redone() => self.unfinished = Some(error.to_string()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn open_recorded_targets(&self) -> Result<Vec<Target>, ReplayError> {
@@ -92,8 +96,13 @@ impl ReplicaSession {
             return Err(reason.into());
         };
         let (fs, kind) = (self.fs.as_ref(), Some(identity.kind));
-        Target::open(fs, &identity.path, kind, TargetAccess::Write)
-            .map_err(|error| ReplayError::target(&disk.name, error))
+        let error = |error| ReplayError::target(&disk.name, error);
+        let target = Target::open(fs, &identity.path, kind, TargetAccess::Write).map_err(error)?;
+        // The times are those of the interrupted writes; but another file was never written to.
+        match identity.is_same_file(&target.identity().map_err(error)?) {
+            Ok(()) => Ok(target),
+            Err(change) => Err(ReplayError::TargetReplaced { change }),
+        }
     }
 
     /// Redoes the journal that the superblock names, on its targets, and makes the replica clean.
@@ -123,7 +132,8 @@ pub(super) fn disk_records(
     disks
         .map(|((disk, target), &size_bytes)| {
             let identity = target.identity().map_err(|e| ReplayError::target(&disk.name, e))?;
-            Ok(DiskRecord { name: disk.name.clone(), size_bytes, identity: Some(identity) })
+            let (name, path) = (disk.name.clone(), disk.path.clone());
+            Ok(DiskRecord { name, size_bytes, path, identity: Some(identity) })
         })
         .collect()
 }

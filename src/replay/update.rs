@@ -2,7 +2,7 @@
 
 use super::plan::{Observed, Plan, plan};
 use super::session::{ReplicaSession, TargetSpec};
-use super::stage::Delta;
+use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
 use crate::destination::{
@@ -77,15 +77,23 @@ pub fn replicate(
     let newest = catalog
         .newest_point(request.machine)?
         .ok_or_else(|| ReplayError::NoPoint { machine: request.machine.clone() })?;
+    // What the catalog says of it is a copy: only the manifest itself is authenticated.
+    let newest = load_point(repository, newest.id)?;
     check_targets(session, repository, request)?;
     let (targets, changed) = open_unchanged(session)?;
-    let occupied = occupied_targets(session, request)?;
+    let repair = |session: &mut ReplicaSession, reason: String| {
+        let done = seed::seed(session, repository, catalog, request, &newest, progress)?;
+        let differing_bytes = done.differing_bytes;
+        Ok(Replicated::Repaired { to: point_ref(&newest), reason, differing_bytes })
+    };
+    let occupied = occupied_targets(session, request, &newest)?;
     let disks: Vec<(Name, PathBuf)> =
         request.targets.iter().map(|spec| (spec.disk.clone(), spec.path.clone())).collect();
     let observed = Observed {
         record: session.record(),
         disks: &disks,
         occupied: &occupied,
+        unfinished: session.unfinished.as_deref(),
         changed: changed.as_ref(),
         adopt: request.adopt,
     };
@@ -96,7 +104,15 @@ pub fn replicate(
         Plan::Skip { at } => Ok(Replicated::Skipped { at }),
         Plan::Replay { from } => {
             let delta = Delta { repository, index: catalog, from: &from, to: &newest };
-            replay(session, &delta, &targets, progress)?;
+            let needs = match delta.needs(progress) {
+                Err(error) if error.is_damage() && delta.is_target_readable()? => {
+                    drop(targets);
+                    let at = from.id.short();
+                    return repair(session, format!("its sync point {at} is damaged: {error}"));
+                }
+                other => other?,
+            };
+            replay(session, &delta, needs, &targets, progress)?;
             Ok(Replicated::Replayed { from: point_ref(&from), to })
         }
         Plan::Seed => {
@@ -106,9 +122,7 @@ pub fn replicate(
         Plan::Repair { reason } => {
             // They are opened anew, as what they are now.
             drop(targets);
-            let done = seed::seed(session, repository, catalog, request, &newest, progress)?;
-            let differing_bytes = done.differing_bytes;
-            Ok(Replicated::Repaired { to, reason, differing_bytes })
+            repair(session, reason)
         }
     }
 }
@@ -120,11 +134,11 @@ pub(super) fn point_ref(point: &Point) -> PointRef {
 fn replay(
     session: &mut ReplicaSession,
     delta: &Delta<'_>,
+    needs: Needs,
     targets: &[Target],
     progress: &Progress,
 ) -> Result<(), ReplayError> {
     let Some(record) = session.record().cloned() else { return Ok(()) };
-    let needs = delta.needs(progress)?;
     check_room(session, targets, needs.journal_bytes, needs.growth_bytes)?;
     for (target, disk) in targets.iter().zip(&delta.to.manifest.disks) {
         target.check_room(disk.size_bytes).map_err(|e| ReplayError::target(&disk.name, e))?;
@@ -208,17 +222,26 @@ fn first_change(
     Ok(None)
 }
 
-/// Targets of a replica without superblock that hold something.
+/// Targets that `point` would be written to, that hold something, and that the superblock does
+/// not know.
 fn occupied_targets(
     session: &ReplicaSession,
     request: &ReplicateRequest<'_>,
+    point: &Point,
 ) -> Result<Vec<PathBuf>, ReplayError> {
+    let known = session.record().map_or(&[][..], |record| &record.disks);
     let mut occupied = Vec::new();
-    if session.record().is_some() {
-        return Ok(occupied);
-    }
     for spec in &request.targets {
-        if session.fs.stat(&spec.path)?.is_some() && !is_blank(session, spec)? {
+        let is_needed = point.manifest.disk(&spec.disk).is_some();
+        if !is_needed || known.iter().any(|disk| disk.path == spec.path) {
+            continue;
+        }
+        let Some(stat) = session.fs.stat(&spec.path)? else { continue };
+        let was_moved = known.iter().filter_map(|disk| disk.identity.as_ref()).any(|identity| {
+            identity.raw_device == stat.raw_device
+                && (identity.device, identity.inode) == (stat.device, stat.inode)
+        });
+        if !was_moved && !is_blank(session, spec)? {
             occupied.push(spec.path.clone());
         }
     }

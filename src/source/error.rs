@@ -25,8 +25,8 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// Nothing to read.
-    #[error("{} has no bytes at all (no medium, or a broken image); check the path",
-        path.display())]
+    #[error("the device {} has no bytes at all (no medium, or nothing is connected to it); check \
+        the path", path.display())]
     Empty {
         /// The source.
         path: PathBuf,

@@ -96,6 +96,15 @@ pub enum StoreError {
         /// The object.
         name: ObjectName,
     },
+    /// The index says of an object what cannot be.
+    #[error(
+        "the catalog places the object {} where nothing can be: it is damaged; build it anew with \
+         `afterimage catalog rebuild`", name.short()
+    )]
+    Misplaced {
+        /// The object.
+        name: ObjectName,
+    },
     /// The index of objects failed.
     #[error("the catalog failed: {0}")]
     Index(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -138,6 +138,20 @@ impl IdentityChange {
 }
 
 impl TargetIdentity {
+    /// Whether `now` is still the same image file, whoever wrote to it. Of a device, and of the
+    /// device number of a file system, which a restart can change, nothing is said.
+    ///
+    /// # Errors
+    /// Another file has its name.
+    pub fn is_same_file(&self, now: &Self) -> Result<(), IdentityChange> {
+        if self.kind == TargetKind::Device || self.inode == now.inode {
+            return Ok(());
+        }
+        let inode = |it: &Self| format!("inode {}", it.inode);
+        let difference = Difference::Replaced { was: inode(self), now: inode(now) };
+        Err(IdentityChange { path: now.path.clone(), difference })
+    }
+
     /// Whether `now` is this target, untouched.
     ///
     /// # Errors
