@@ -38,7 +38,7 @@ fn run_replicate(
     let (_, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
     let (machine, source) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
     let fs = RealFileSystem::shared();
-    let mut session = ReplicaSession::open(&fs, home(settings, place), replica)?;
+    let mut session = ReplicaSession::open(&fs, home(settings, place), replica, &targets(place))?;
     let open = open::open_repository(settings, &source.repository)?;
     let request = ReplicateRequest {
         machine,
