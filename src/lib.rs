@@ -51,6 +51,8 @@ pub mod report;
 
 pub mod operations;
 
+pub mod cli;
+
 // For tests.
 #[doc(hidden)]
 pub mod testing;
