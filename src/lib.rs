@@ -53,6 +53,8 @@ pub mod operations;
 
 pub mod demo;
 
+pub mod cli;
+
 // For tests.
 #[doc(hidden)]
 pub mod testing;

@@ -56,6 +56,11 @@ fn consistency(machine: &MachineSettings) -> Consistency {
     }
 }
 
+/// Whether the files of every definition can travel under their own names.
+pub fn check_definitions(settings: &Settings) -> Vec<OperationError> {
+    settings.machines.values().filter_map(|machine| definition(machine).err()).collect()
+}
+
 /// The files of the definition under their own names.
 fn definition(machine: &MachineSettings) -> Result<Vec<(Name, PathBuf)>, OperationError> {
     let mut seen = BTreeSet::new();

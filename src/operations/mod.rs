@@ -7,6 +7,7 @@
 mod backup;
 mod damage;
 mod error;
+mod find;
 mod open;
 mod replicate;
 mod repository;
@@ -15,12 +16,13 @@ mod run;
 mod status;
 mod verify;
 
-pub use backup::backup_machine;
+pub use backup::{backup_machine, check_definitions};
 pub use error::{OperationError, known};
+pub use find::machine_points;
 pub use open::{OpenRepository, open_repository, workers};
 pub use replicate::replicate;
 pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, catalog_rebuild, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
 pub use run::{FailedRun, RunResult};
-pub use status::{PointsReport, StatusReport, points, status};
+pub use status::{PointsReport, StatusReport, repository_points, status};
 pub use verify::verify_replica;

@@ -1,16 +1,14 @@
 //! Bringing a point back: what will be written is decided first, shown, and done then.
 
-use super::error::known;
-use super::open::{OpenRepository, open_repository, workers};
+use super::find::{Found, find};
+use super::open::{OpenRepository, workers};
 use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage};
 use crate::catalog::RunKind;
 use crate::fsio::{FileLock, FileStat, FileSystem, LockError, RealFileSystem};
 use crate::point::Point;
 use crate::progress::Progress;
-use crate::recover::{
-    self, ChoosePointError, PointChoice, RestoreError, RestoreOptions, RestorePlan, choose_point,
-};
+use crate::recover::{self, PointChoice, RestoreError, RestoreOptions, RestorePlan, choose_point};
 use crate::report::{PlanLine, PointAt, PointLine};
 use crate::settings::Settings;
 use crate::store::StoreError;
@@ -56,7 +54,11 @@ pub fn prepare_restore<'s>(
     request: &RestoreRequest,
 ) -> Result<PreparedRestore<'s>, OperationError> {
     let choice = PointChoice::parse(&request.point, &request.zone).map_err(RestoreError::from)?;
-    let Found { repository, open, machine, points } = find(settings, &request.machine)?;
+    let Found { repository, open, machine, points, damages } = find(settings, &request.machine)?;
+    // A machine whose only manifests are damaged must not be told that it was never backed up.
+    if let (true, Some(damage)) = (points.is_empty(), damages.into_iter().next()) {
+        return Err(StoreError::from(damage).into());
+    }
     let point = choose_point(&points, &machine, &choice).map_err(RestoreError::from)?.clone();
     let shared = lock_shared(&open, &machine)?;
     let fs = RealFileSystem::shared();
@@ -119,52 +121,6 @@ impl PreparedRestore<'_> {
             Ok(done)
         })
     }
-}
-
-/// Where a machine's points were found.
-struct Found {
-    repository: Name,
-    open: OpenRepository,
-    machine: Name,
-    points: Vec<Point>,
-}
-
-/// The machine's repository by the settings. A machine that is no longer there may still have
-/// points in any of the repositories.
-fn find(settings: &Settings, machine: &str) -> Result<Found, OperationError> {
-    let unknown = match known(settings, "machine", &settings.machines, machine) {
-        Ok((machine, place)) => return points_in(settings, &place.repository, machine),
-        Err(error) => error,
-    };
-    let Ok(machine) = machine.parse::<Name>() else { return Err(unknown) };
-    for repository in settings.repositories.keys() {
-        // One that cannot be opened has nothing to say to a name that may be misspelt.
-        if let Ok(found) = points_in(settings, repository, &machine)
-            && !found.points.is_empty()
-        {
-            return Ok(found);
-        }
-    }
-    Err(unknown)
-}
-
-fn points_in(
-    settings: &Settings,
-    repository: &Name,
-    machine: &Name,
-) -> Result<Found, OperationError> {
-    let open = open_repository(settings, repository)?;
-    let report = open.catalog.sync(&open.repository)?;
-    let points = open.catalog.points(Some(machine))?;
-    // A machine whose only manifests are damaged must not be told that it was never backed up.
-    if let (true, Some(damage)) = (points.is_empty(), report.damages.into_iter().next()) {
-        return Err(StoreError::from(damage).into());
-    }
-    if points.is_empty() && settings.machines.contains_key(machine) {
-        let machine = machine.clone();
-        return Err(RestoreError::from(ChoosePointError::NoPoints { machine }).into());
-    }
-    Ok(Found { repository: repository.clone(), open, machine: machine.clone(), points })
 }
 
 /// Held so that nothing is removed meanwhile. A repository that is mounted read-only has no lock

@@ -42,21 +42,35 @@ impl StatusReport {
             && self.repositories.iter().all(|r| r.reachable && r.damages.is_empty())
             && self.replicas.iter().all(|replica| replica.problem.is_none())
     }
+
+    /// Everything that is not as it should be, in words.
+    pub fn all_warnings(&self) -> Vec<String> {
+        let mut all = self.warnings.clone();
+        for status in &self.repositories {
+            let name = &status.repository;
+            let of = |what: &String| format!("repository {name}: {what}");
+            all.extend(status.damages.iter().chain(&status.problem).map(of));
+        }
+        for status in &self.replicas {
+            let name = &status.replica;
+            all.extend(status.problem.iter().map(|what| format!("replica {name}: {what}")));
+        }
+        all
+    }
 }
 
-/// The points of all machines, or of one, in a repository of the settings.
+/// The points of all machines in a repository of the settings.
 ///
 /// # Errors
 /// When the repository cannot be opened or listed. Damaged points are no error, but warnings.
-pub fn points(
+pub fn repository_points(
     settings: &Settings,
     repository: &Name,
-    machine: Option<&Name>,
 ) -> Result<PointsReport, OperationError> {
     let (name, _) = known(settings, "repository", &settings.repositories, repository.as_str())?;
     let open = open_repository(settings, name)?;
     let report = open.catalog.sync(&open.repository)?;
-    let points = open.catalog.points(machine)?;
+    let points = open.catalog.points(None)?;
     Ok(PointsReport {
         points: points.iter().map(|point| PointLine::new(name, point)).collect(),
         warnings: report.damages.iter().map(|found| damage::describe(&open, found)).collect(),
