@@ -7,7 +7,7 @@ use afterimage::fsio::RealFileSystem;
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
-    PlanConflict, ReplayError, ReplicaSession, Replicated, ReplicateRequest, TargetSpec, replicate,
+    PlanConflict, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate,
 };
 use common::{World, name, noise};
 use std::path::{Path, PathBuf};

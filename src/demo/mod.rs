@@ -11,4 +11,4 @@ mod story;
 mod workplace;
 
 pub use error::DemoError;
-pub use story::{DemoLine, run};
+pub use story::run;

@@ -6,26 +6,13 @@ use super::disk::{ExtDisk, Verdict, hash_file};
 use super::workplace::Workplace;
 use crate::operations::{self, RestoreRequest};
 use crate::progress::{Counts, Progress};
-use crate::report::Summary;
+use crate::report::{StepLine, Summary};
 use crate::settings::Settings;
 use crate::units::{MIB, Name, format_bytes};
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 
 const LEDGER: &str = "/accounts/ledger.txt";
-
-/// A line of the story.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct DemoLine {
-    /// Always `step`.
-    pub message_type: &'static str,
-    /// Number of the step, from 1.
-    pub step: u32,
-    /// Whether it begins the step, or tells a result within it.
-    pub heading: bool,
-    /// What happens, or what was found.
-    pub text: String,
-}
 
 /// Runs the demonstration. `tell` gets each line as it happens; `keep` leaves the folder there.
 ///
@@ -34,7 +21,7 @@ pub struct DemoLine {
 pub fn run(
     keep: bool,
     progress: &Progress,
-    tell: &mut dyn FnMut(DemoLine),
+    tell: &mut dyn FnMut(StepLine),
 ) -> Result<(), DemoError> {
     let workplace = Workplace::create(keep)?;
     let settings = workplace.settings()?;
@@ -52,7 +39,7 @@ pub fn run(
 }
 
 struct Teller<'a> {
-    tell: &'a mut dyn FnMut(DemoLine),
+    tell: &'a mut dyn FnMut(StepLine),
     step: u32,
 }
 
@@ -67,7 +54,7 @@ impl Teller<'_> {
     }
 
     fn line(&mut self, heading: bool, text: String) {
-        (self.tell)(DemoLine { message_type: "step", step: self.step, heading, text });
+        (self.tell)(StepLine { step: self.step, heading, text });
     }
 }
 
