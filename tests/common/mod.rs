@@ -70,7 +70,17 @@ impl World {
 
     /// Only the folder and the key.
     pub fn without_repository(disks: &[&str], encrypted: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), disks, encrypted)
+    }
+
+    /// As [`World::without_repository`], in memory where that can be had: sweeps sync hundreds of
+    /// thousands of times, and what they prove does not depend on the medium.
+    pub fn in_memory(disks: &[&str], encrypted: bool) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(folder.unwrap(), disks, encrypted)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, disks: &[&str], encrypted: bool) -> Self {
         let fs = RealFileSystem::shared();
         let secret = encrypted.then(|| {
             let path = folder.path().join("key");
