@@ -30,6 +30,8 @@ pub struct World {
     pub disks: Vec<String>,
     /// Disks that replicas have targets for, when they are others than the machine's.
     pub target_disks: Option<Vec<String>>,
+    /// Where replicas have their images, when it is not their own folder.
+    pub target_folder: Option<String>,
     pub secret: Option<Secret>,
     pub workers: usize,
     /// Added to the clock, in seconds: each backup is a second after the one before.
@@ -70,7 +72,17 @@ impl World {
 
     /// Only the folder and the key.
     pub fn without_repository(disks: &[&str], encrypted: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), disks, encrypted)
+    }
+
+    /// As [`World::without_repository`], in memory where that can be had: sweeps sync hundreds of
+    /// thousands of times, and what they prove does not depend on the medium.
+    pub fn in_memory(disks: &[&str], encrypted: bool) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(folder.unwrap(), disks, encrypted)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, disks: &[&str], encrypted: bool) -> Self {
         let fs = RealFileSystem::shared();
         let secret = encrypted.then(|| {
             let path = folder.path().join("key");
@@ -78,12 +90,13 @@ impl World {
             Secret::from_key_file(&RealFileSystem, &path).unwrap()
         });
         let disks = disks.iter().map(|disk| (*disk).to_owned()).collect();
-        let target_disks = None;
+        let (target_disks, target_folder) = (None, None);
         Self {
             folder,
             fs,
             disks,
             target_disks,
+            target_folder,
             secret,
             workers: 2,
             clock: std::cell::Cell::new(1_700_000_000),
@@ -161,6 +174,7 @@ impl World {
     }
 
     pub fn targets(&self, replica: &str) -> Vec<TargetSpec> {
+        let replica = self.target_folder.as_deref().unwrap_or(replica);
         let spec = |disk: &String| TargetSpec {
             disk: name(disk),
             path: self.path(&format!("{replica}/{disk}.raw")),
