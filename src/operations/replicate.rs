@@ -54,7 +54,7 @@ fn run_replicate(
 }
 
 fn describe(replicated: Replicated, redone: bool) -> Done {
-    let label = |at: &PointRef| format!("point #{} {}", at.sequence.0, at.id.short());
+    let label = |at: &PointRef| format!("#{} {}", at.sequence.0, at.id.short());
     let (at, detail) = match &replicated {
         Replicated::Skipped { at } if redone => (at, String::new()),
         Replicated::Skipped { at } => {
@@ -68,7 +68,7 @@ fn describe(replicated: Replicated, redone: bool) -> Done {
             let differing = format_bytes(*differing_bytes);
             (to, format!("all was compared, {differing} differed and were repaired: {reason}"))
         }
-        Replicated::Replayed { from, to } => (to, format!("from {}", label(from))),
+        Replicated::Replayed { from, to } => (to, format!("from point {}", label(from))),
     };
     let mut details = Vec::new();
     if redone {

@@ -85,7 +85,7 @@ pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, Oper
     let mut summary = Summary::new(Action::CatalogRebuild, status, started);
     summary.repository = Some(name.clone());
     summary.detail =
-        Some(format!("{} packs and {} points", report.packs_added, report.points_added));
+        Some(format!("packs: {}, points: {}", report.packs_added, report.points_added));
     summary.warnings = report.damages.iter().map(|found| damage::describe(&open, found)).collect();
     Ok(summary)
 }
