@@ -162,7 +162,7 @@ struct Run {
 }
 
 fn range(content: &[u8], place: Place) -> std::ops::Range<usize> {
-    let start = (content.len() as u64 * u64::from(place.at) >> 16) as usize;
+    let start = ((content.len() as u64 * u64::from(place.at)) >> 16) as usize;
     let end = content.len().min(start + place.len as usize);
     start..end
 }
