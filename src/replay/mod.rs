@@ -13,6 +13,8 @@ mod plan;
 mod seed;
 mod session;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use error::ReplayError;
