@@ -7,6 +7,8 @@ mod diff;
 mod leaf;
 mod manifest;
 mod node;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use affected::{DamageReport, affected_points};

@@ -3,6 +3,8 @@
 mod choose;
 mod error;
 mod restore;
+#[cfg(test)]
+mod tests;
 
 pub use choose::{ChoosePointError, PointChoice, choose_point};
 pub use error::RestoreError;

@@ -15,6 +15,8 @@ mod room;
 mod seed;
 mod session;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use error::ReplayError;

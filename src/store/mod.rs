@@ -12,6 +12,8 @@ mod repository;
 mod seal;
 mod slots;
 mod temporary;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use codec::{Codec, Encoded, Encoding};

@@ -2,8 +2,10 @@
 
 mod cut;
 mod full;
+mod parts;
 mod unsynced;
 
 pub use cut::{CutFileSystem, LastOperation};
 pub use full::{Full, FullFileSystem};
+pub use parts::{MemoryIndex, machine, point};
 pub use unsynced::{Lost, UnsyncedFileSystem};
