@@ -38,11 +38,14 @@ pub struct Catalog {
     pub(super) database: Database,
 }
 
+/// An object of a pack: its name, offset, stored and plain length.
+pub type ObjectRow = (ObjectName, u32, u32, u32);
+
 /// Everything in a catalog, for comparing two.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CatalogContents {
-    /// Length and objects (name, offset, stored and plain length) of each pack.
-    pub packs: BTreeMap<PackName, (u64, Vec<(ObjectName, u32, u32, u32)>)>,
+    /// Length and objects of each pack.
+    pub packs: BTreeMap<PackName, (u64, Vec<ObjectRow>)>,
     /// Manifests of the points, as JSON.
     pub points: BTreeMap<PointId, String>,
 }
