@@ -51,6 +51,8 @@ pub mod report;
 
 pub mod operations;
 
+pub mod demo;
+
 pub mod cli;
 
 // For tests.

@@ -11,7 +11,7 @@ mod file;
 
 pub use error::BackupError;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
 use crate::fsio::FileLock;
 use crate::point::{Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point};
 use crate::progress::Progress;
@@ -44,15 +44,20 @@ pub struct BackupRequest<'a> {
 pub struct BackupResult {
     /// The new point.
     pub point: Point,
-    /// Damage that was met in the repository on the way; it did not stop the backup, and what
-    /// the new point needs of it was stored again.
+    /// Damage that was met in the repository on the way; it did not stop the backup. What was
+    /// missing was stored again; an object that is damaged in its pack may be part of the new
+    /// point too.
     pub damages: Vec<Damage>,
+    /// Why the catalog does not know the point, which is durable all the same; the next run
+    /// brings the catalog up to date.
+    pub not_noted: Option<CatalogError>,
 }
 
 /// Backs a machine up. When this returns, the point is durable.
 ///
 /// # Errors
-/// No error leaves a point behind; what was written so far is found again or reclaimed.
+/// No error leaves a point behind, except one of the very last step, which makes the point's
+/// name durable; what was written so far is found again or reclaimed.
 pub fn backup(
     repository: &Repository,
     catalog: &Catalog,
@@ -76,13 +81,14 @@ pub fn backup(
     for (disk, source) in &sources {
         source.check_unchanged().map_err(|error| BackupError::source(disk, error))?;
     }
-    changes::count(&context, &disks, parent.as_ref())?;
+    let mut damages = report.damages;
+    damages.extend(changes::count(&context, &disks, parent.as_ref())?);
     check_packs_exist(repository, catalog)?;
     progress.check()?;
     let manifest = manifest(repository, request, parent.as_ref(), disks, definition)?;
     let point = commit_point(repository, writer.session(), manifest)?;
-    catalog.add_point(&point)?;
-    Ok(BackupResult { point, damages: report.damages })
+    let not_noted = catalog.add_point(&point).err();
+    Ok(BackupResult { point, damages, not_noted })
 }
 
 /// What all parts of a backup need.
@@ -161,8 +167,10 @@ fn back_up_definition(
 
 /// The last look before the commit: every pack that the catalog promised is still there.
 fn check_packs_exist(repository: &Repository, catalog: &Catalog) -> Result<(), BackupError> {
+    // The catalog first: a pack that another backup adds to both meanwhile is not missing.
+    let promised = catalog.packs()?;
     let present: std::collections::BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-    match catalog.packs()?.into_keys().find(|pack| !present.contains_key(pack)) {
+    match promised.into_keys().find(|pack| !present.contains_key(pack)) {
         None => Ok(()),
         Some(pack) => Err(BackupError::PackVanished { pack }),
     }

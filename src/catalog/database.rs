@@ -53,8 +53,10 @@ pub(super) enum Durability {
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    writer: Mutex<Connection>,
+    /// Closed before the writer: only the last connection to close, if it may write, brings the
+    /// log into the database and removes it.
     readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Connection>,
 }
 
 impl Database {
@@ -74,7 +76,7 @@ impl Database {
         configure(&connection, durability).map_err(error)?;
         migrate(&mut connection, path, migrations)?;
         let writer = Mutex::new(connection);
-        Ok(Self { path: path.to_owned(), writer, readers: Mutex::default() })
+        Ok(Self { path: path.to_owned(), readers: Mutex::default(), writer })
     }
 
     pub fn path(&self) -> &Path {
@@ -143,7 +145,7 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 1024)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::{Catalog, CatalogError};
 use crate::point::load_point;
 use crate::store::{Damage, Repository, StoreError};
+use crate::units::PackName;
 use std::collections::BTreeMap;
 
 /// What changed in the catalog, and what could not be read.
@@ -30,10 +31,13 @@ impl Catalog {
     /// no error: they are left out and reported.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
         let mut report = SyncReport::default();
+        // What is known first, then what is there: what another process adds to both meanwhile
+        // must not look as if it were gone.
+        let mut known = self.point_ids()?;
+        let known_packs = self.packs()?;
         // Points first: a point that appears meanwhile refers to packs that are there already.
         let points = repository.list_points()?;
-        self.sync_packs(repository, &mut report)?;
-        let mut known = self.point_ids()?;
+        self.sync_packs(repository, known_packs, &mut report)?;
         for id in points {
             if known.remove(&id) {
                 continue;
@@ -57,10 +61,10 @@ impl Catalog {
     fn sync_packs(
         &self,
         repository: &Repository,
+        known: BTreeMap<PackName, u64>,
         report: &mut SyncReport,
     ) -> Result<(), CatalogError> {
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-        let known = self.packs()?;
         for (name, bytes) in &known {
             // A length that changed is damage: the file's name covers every byte.
             if present.get(name) != Some(bytes) {

@@ -7,6 +7,7 @@
 mod args;
 mod batch;
 mod config;
+mod demo;
 mod failure;
 mod generate;
 mod interrupt;
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
     match &cli.command {
         Command::Completions { shell } => return Ok(generate::completions(*shell, output)),
         Command::Man { dir } => return generate::man(dir.as_deref(), output),
+        Command::Demo { keep } => return demo::run(*keep, output),
         Command::Config { command: ConfigCommand::Check } => {
             return config::check(&cli.global.config, output);
         }
@@ -92,9 +94,10 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
             runs::catalog_rebuild(&app, &repositories)
         }
         // Done above, without settings.
-        Command::Config { .. } | Command::Completions { .. } | Command::Man { .. } => {
-            Ok(ExitCode::Done)
-        }
+        Command::Config { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Demo { .. } => Ok(ExitCode::Done),
     }
 }
 
@@ -145,6 +148,7 @@ impl Command {
             Self::Restore(_) => Action::Restore,
             Self::Verify { .. } => Action::Verify,
             Self::Catalog { .. } => Action::CatalogRebuild,
+            Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn summary(summary: &Summary) -> String {
             };
             format!("{subject}: catalog {how}: {detail} in {took}")
         }
-        Action::ConfigCheck | Action::Points | Action::Status | Action::Generate => {
+        Action::ConfigCheck | Action::Points | Action::Status | Action::Generate | Action::Demo => {
             format!("{subject}: {detail}")
         }
     }

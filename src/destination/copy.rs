@@ -228,7 +228,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn region(&mut self, start: u64, len: u32, leaf: &Leaf) -> Result<(), CopyError> {
         let reads = matches!(self.copy.options.mode, CopyMode::Repair | CopyMode::Compare);
-        if reads && !self.read(start, len)? && leaf.is_hole() {
+        if reads && !self.read(start, len, leaf.is_hole())? {
             return Ok(());
         }
         let mut wanted = Vec::new();
@@ -289,20 +289,25 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Reads what the target holds of a region; `false` when that is only zeros.
-    fn read(&mut self, start: u64, len: u32) -> Result<bool, CopyError> {
+    /// Reads what the target holds of a region; `false`, without touching the buffer, when that is
+    /// only zeros and shall be: of a large and sparse disk that is nearly every region.
+    fn read(&mut self, start: u64, len: u32, is_hole: bool) -> Result<bool, CopyError> {
         let end = start + u64::from(len);
+        let target = self.copy.target;
+        let data = target.next_data(start)?.filter(|data| *data < end);
+        if data.is_none() && is_hole {
+            return Ok(false);
+        }
         self.buffer.clear();
         self.buffer.resize(len as usize, 0);
-        let target = self.copy.target;
-        match target.next_data(start)? {
-            Some(data) if data < end => {
+        match data {
+            Some(data) => {
                 let skip = (data - start) as usize;
                 target.read_exact_at(&mut self.buffer[skip..], data)?;
                 self.copy.progress.add_read(end - data);
                 Ok(true)
             }
-            _ => Ok(false),
+            None => Ok(true),
         }
     }
 }

@@ -63,6 +63,7 @@ impl Scene {
         let disks = (0..2).map(|disk| DiskRecord {
             name: format!("disk{disk}").parse().unwrap(),
             size_bytes: SIZES_BYTES[0][disk] as u64,
+            path: self.path(disk),
             identity: None,
         });
         let record = ReplicaRecord {

@@ -40,7 +40,7 @@ fn run_replicate(
     // Before the session, which makes a folder beside the first target.
     check_outside_repositories(settings, place)?;
     let fs = RealFileSystem::shared();
-    let mut session = ReplicaSession::open(&fs, home(settings, place), replica)?;
+    let mut session = ReplicaSession::open(&fs, home(settings, place), replica, &targets(place))?;
     let open = open::open_repository(settings, &source.repository)?;
     let request = ReplicateRequest {
         machine,

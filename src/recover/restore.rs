@@ -6,7 +6,7 @@
 use super::RestoreError;
 use crate::destination::{CopyMode, CopyOptions, Target, TargetAccess, TargetKind, copy_tree};
 use crate::fsio::{FileKind, FileStat, FileSystem, existing_folder, is_same_file, parent_dir};
-use crate::point::{Point, TreeRef, data_bytes};
+use crate::point::{Point, TreeRef, data_bytes, load_point};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
 use crate::units::Name;
@@ -66,6 +66,8 @@ pub fn plan_restore(
     point: &Point,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, RestoreError> {
+    // What the catalog says of the point is a copy: only the manifest itself is authenticated.
+    let point = &load_point(repository, point.id)?;
     let disks = chosen_disks(point, options)?;
     let items = match fs.stat(&options.to)? {
         Some(FileStat { kind: FileKind::BlockDevice, .. }) => {

@@ -68,6 +68,12 @@ pub enum ReplayError {
         /// What differs.
         change: crate::destination::IdentityChange,
     },
+    /// A target was replaced in the middle of an update.
+    #[error("the target of disk {disk} is another one now, or not known to be the same")]
+    TargetReplaced {
+        /// The disk.
+        disk: Name,
+    },
     /// A disk failed.
     #[error("disk {disk}: {error}")]
     Target {
@@ -125,6 +131,29 @@ impl ReplayError {
             CopyError::Cancelled(cancelled) => Self::Cancelled(cancelled),
             error => Self::Copy { disk: disk.clone(), error: Box::new(error) },
         }
+    }
+
+    /// Whether the journal that was to be redone, or a target of it, is lost: trying again does
+    /// not bring it back.
+    pub(super) fn cannot_be_redone(&self) -> bool {
+        let lost = |error: &JournalError| {
+            matches!(
+                error,
+                JournalError::Damaged { .. }
+                    | JournalError::Missing { .. }
+                    | JournalError::Foreign { .. }
+            )
+        };
+        match self {
+            Self::Journal(error) | Self::Apply(ApplyError::Journal(error)) => lost(error),
+            Self::TargetReplaced { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether an object of the repository is damaged or lost.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Damaged(_) | StoreError::Unknown { .. }))
     }
 
     /// Whether trying the same again can not help.

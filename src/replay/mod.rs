@@ -9,6 +9,7 @@
 //! a replica that someone else wrote to is compared with its point and repaired.
 
 mod error;
+mod ownership;
 mod plan;
 mod seed;
 mod session;

@@ -3,20 +3,25 @@
 use crate::destination::{IdentityChange, PointRef, ReplicaRecord, State};
 use crate::point::Point;
 use crate::units::{Name, RepositoryId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What was seen of a replica.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
-    /// Its superblock; `None`: it has none. A journal was redone already.
+    /// Its superblock; `None`: it has none. A journal was redone already, if it could be.
     pub record: Option<&'a ReplicaRecord>,
     /// Configured disks, with the paths of their targets.
     pub disks: &'a [(Name, PathBuf)],
-    /// Targets that exist though the replica has no superblock (and devices that are not blank).
+    /// Targets that hold something though the superblock does not know them.
     pub occupied: &'a [PathBuf],
+    /// Why a journal that a crash left cannot be redone.
+    pub unfinished: Option<&'a str>,
     /// The first target that is not as it was left.
     pub changed: Option<&'a IdentityChange>,
-    /// The user said that what is in occupied targets may be overwritten.
+    /// The first target that may be somebody else's: it is not known to be the one that was
+    /// recorded, and what it holds does not look like this replica.
+    pub foreign: Option<&'a Path>,
+    /// The user said that what is in occupied and foreign targets may be overwritten.
     pub adopt: bool,
 }
 
@@ -63,6 +68,18 @@ pub enum PlanConflict {
         /// The target.
         path: PathBuf,
     },
+    /// A target may be somebody else's.
+    #[error(
+        "{} is not the file or device that was replicated to before (or that cannot be known since \
+         the system was started anew), and what it holds does not look like this replica; so \
+         nothing was written. If it is the right one, run `afterimage replicate now REPLICA \
+         --adopt`: it is compared with the newest point, and what differs is overwritten",
+        path.display()
+    )]
+    Foreign {
+        /// The target.
+        path: PathBuf,
+    },
     /// The superblock is of another machine or repository.
     #[error(
         "the replica's folder belongs to {was}, the settings say {is}; give this replica targets \
@@ -100,13 +117,11 @@ pub fn plan(
 ) -> Result<Plan, PlanConflict> {
     let Some(record) = observed.record else {
         check_disks(observed, newest)?;
-        return match observed.occupied.first() {
-            None => Ok(Plan::Seed),
-            Some(_) if observed.adopt => {
-                Ok(Plan::Repair { reason: "its targets were adopted".to_owned() })
-            }
-            Some(path) => Err(PlanConflict::Occupied { path: path.clone() }),
-        };
+        check_occupied(observed)?;
+        return Ok(match observed.occupied {
+            [] => Plan::Seed,
+            _ => Plan::Repair { reason: "its targets were adopted".to_owned() },
+        });
     };
     if &record.machine != machine || record.repository != repository {
         return Err(PlanConflict::OtherOwner {
@@ -114,29 +129,57 @@ pub fn plan(
             is: format!("machine {machine} of repository {repository}"),
         });
     }
-    let at = match &record.state {
-        State::Promoted { point } => return Err(PlanConflict::Promoted { point: *point }),
-        State::Seeding { .. } => {
-            check_disks(observed, newest)?;
-            return Ok(Plan::Repair { reason: "its copy was not complete".to_owned() });
-        }
-        State::Clean { point } | State::Applying { to: point, .. } => *point,
-    };
-    check_disks(observed, newest)?;
-    if let Some(change) = observed.changed {
-        return Ok(Plan::Repair { reason: change.to_string() });
+    if let State::Promoted { point } = &record.state {
+        return Err(PlanConflict::Promoted { point: *point });
     }
-    if newest.id == at.id || newest.manifest.sequence <= at.sequence {
+    check_disks(observed, newest)?;
+    check_occupied(observed)?;
+    let repair = |reason: String| Ok(Plan::Repair { reason });
+    let at = match &record.state {
+        State::Seeding { .. } => return repair("its copy was not complete".to_owned()),
+        State::Clean { point } => *point,
+        State::Applying { .. } | State::Promoted { .. } => {
+            let why = observed.unfinished.unwrap_or("its journal was not redone");
+            return repair(format!("an interrupted update cannot be finished: {why}"));
+        }
+    };
+    if let Some(change) = observed.changed {
+        return repair(change.to_string());
+    }
+    if let Some((disk, path)) = observed.disks.iter().find(|disk| has_moved(record, disk)) {
+        return repair(format!("the target of disk {disk} is {} now", path.display()));
+    }
+    if !is_newer(newest, at) {
         return Ok(Plan::Skip { at });
     }
     let Some(from) = sync_point else {
-        let reason = format!("the repository no longer has its sync point {}", at.id.short());
-        return Ok(Plan::Repair { reason });
+        return repair(format!("the repository no longer has its sync point {}", at.id.short()));
     };
     if same_disks(record, newest) {
         Ok(Plan::Replay { from: Box::new(from.clone()) })
     } else {
-        Ok(Plan::Repair { reason: "the machine's disks are others now".to_owned() })
+        repair("the machine's disks are others now".to_owned())
+    }
+}
+
+/// Whether the machine went on since `at`. When its newest points were removed, the number of one
+/// of them is given again: then the time tells. No replica goes back by itself.
+fn is_newer(newest: &Point, at: PointRef) -> bool {
+    let (sequence, time) = (newest.manifest.sequence, newest.manifest.time);
+    newest.id != at.id && (sequence > at.sequence || time > at.time)
+}
+
+fn has_moved(record: &ReplicaRecord, (name, path): &(Name, PathBuf)) -> bool {
+    record.disks.iter().any(|disk| &disk.name == name && &disk.path != path)
+}
+
+/// Nothing that the replica does not know is overwritten unasked.
+fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict> {
+    match (observed.occupied.first(), observed.foreign) {
+        _ if observed.adopt => Ok(()),
+        (Some(path), _) => Err(PlanConflict::Occupied { path: path.clone() }),
+        (None, Some(path)) => Err(PlanConflict::Foreign { path: path.to_owned() }),
+        (None, None) => Ok(()),
     }
 }
 

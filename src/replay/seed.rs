@@ -11,7 +11,7 @@ use crate::fsio::existing_folder;
 use crate::point::{Point, data_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
-use crate::units::{Epoch, ReplicaId};
+use crate::units::{Epoch, Name, ReplicaId};
 
 /// What a seed or a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +39,7 @@ pub(super) fn seed(
     }
     for (spec, disk) in specs.iter().zip(&point.manifest.disks) {
         let (target, mode) = open_target(session, spec)?;
+        note_place(session, &spec.disk, &target)?;
         target.resize(disk.size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;
         let options = CopyOptions { mode, workers: request.workers };
         let copied = copy_tree(repository, index, &disk.tree(), &target, options, progress)
@@ -70,9 +71,14 @@ fn begin(
     point: &Point,
 ) -> Result<ReplicaRecord, ReplayError> {
     let state = State::Seeding { to: update::point_ref(point) };
+    let path_of = |name| {
+        let spec = request.targets.iter().find(|spec| &spec.disk == name);
+        spec.map(|spec| spec.path.clone()).unwrap_or_default()
+    };
     let disks = point.manifest.disks.iter().map(|disk| DiskRecord {
         name: disk.name.clone(),
         size_bytes: disk.size_bytes,
+        path: path_of(&disk.name),
         identity: None,
     });
     let disks: Vec<DiskRecord> = disks.collect();
@@ -95,7 +101,25 @@ fn begin(
             *none = Some(Superblock::create(&session.fs, &path, record.clone())?);
         }
     }
+    // One that could not be redone is void from now on.
+    session.home.discard_journal(session.fs.as_ref())?;
     Ok(record)
+}
+
+/// Notes in the superblock which file or device the copy goes to: were it interrupted, it may only
+/// go on there.
+fn note_place(
+    session: &mut ReplicaSession,
+    name: &Name,
+    target: &Target,
+) -> Result<(), ReplayError> {
+    let Some(superblock) = &mut session.superblock else { return Ok(()) };
+    let mut record = superblock.current().clone();
+    let identity = target.identity().map_err(|error| ReplayError::target(name, error))?;
+    if let Some(disk) = record.disks.iter_mut().find(|disk| &disk.name == name) {
+        disk.identity = Some(identity);
+    }
+    Ok(superblock.store(record)?)
 }
 
 fn open_target(

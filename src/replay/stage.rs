@@ -6,10 +6,10 @@ use crate::destination::{JournalDisk, JournalHeader, JournalRef, JournalWriter};
 use crate::extent::Extent;
 use crate::fsio::FileSystem;
 use crate::point::{
-    Leaf, LeafChange, Point, Span, SpanChange, TreeRef, diff_spans, differing_leaves,
+    Leaf, LeafChange, Point, Span, SpanChange, TreeRef, data_bytes, diff_spans, differing_leaves,
 };
 use crate::progress::Progress;
-use crate::store::{ObjectIndex, ObjectReader, Repository, Wanted};
+use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
 use crate::units::{Name, ReplicaId};
 use std::path::Path;
 use std::sync::Arc;
@@ -81,6 +81,18 @@ impl Delta<'_> {
             })?;
         }
         Ok(needs)
+    }
+
+    /// Whether every tree of the new point can be read; its chunks are not looked at.
+    pub fn is_target_readable(&self) -> Result<bool, ReplayError> {
+        for (_, _, new) in self.trees() {
+            match data_bytes(self.repository, self.index, &new) {
+                Ok(_) => {}
+                Err(StoreError::Damaged(_) | StoreError::Unknown { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
     }
 
     /// Writes the delta to the journal at `path` and makes it durable.

@@ -1,8 +1,9 @@
 //! One replication: look, plan, do.
 
+use super::ownership::{first_foreign, is_blank};
 use super::plan::{Observed, Plan, plan};
-use super::session::{ReplicaSession, TargetSpec};
-use super::stage::Delta;
+use super::session::{ReplicaSession, TargetSpec, open_configured};
+use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
 use crate::destination::{
@@ -12,7 +13,7 @@ use crate::fsio::{FileStat, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, load_point};
 use crate::progress::Progress;
 use crate::store::{Repository, StoreError};
-use crate::units::{MIB, Name};
+use crate::units::Name;
 use std::path::{Path, PathBuf};
 
 /// What to replicate, and where to.
@@ -77,26 +78,55 @@ pub fn replicate(
     let newest = catalog
         .newest_point(request.machine)?
         .ok_or_else(|| ReplayError::NoPoint { machine: request.machine.clone() })?;
+    // What the catalog says of it is a copy: only the manifest itself is authenticated.
+    let newest = load_point(repository, newest.id)?;
     check_targets(session, repository, request)?;
-    let (targets, changed) = open_unchanged(session)?;
-    let occupied = occupied_targets(session, request)?;
+    let (mut targets, changed) = open_unchanged(session, &request.targets)?;
+    let repair = |session: &mut ReplicaSession, reason: String| {
+        let done = seed::seed(session, repository, catalog, request, &newest, progress)?;
+        let differing_bytes = done.differing_bytes;
+        Ok(Replicated::Repaired { to: point_ref(&newest), reason, differing_bytes })
+    };
+    let sync_point = sync_point(session, repository)?;
+    let as_it_was = !targets.is_empty() && changed.is_none();
+    if !as_it_was {
+        // They are opened anew, as what they are now.
+        targets.clear();
+    }
+    let occupied = occupied_targets(session, request, &newest)?;
+    let foreign = match as_it_was {
+        true => None,
+        false => {
+            let expected = sync_point.as_ref().unwrap_or(&newest);
+            first_foreign(session, repository, catalog, request, expected)?
+        }
+    };
     let disks: Vec<(Name, PathBuf)> =
         request.targets.iter().map(|spec| (spec.disk.clone(), spec.path.clone())).collect();
     let observed = Observed {
         record: session.record(),
         disks: &disks,
         occupied: &occupied,
+        unfinished: session.unfinished.as_deref(),
         changed: changed.as_ref(),
+        foreign: foreign.as_deref(),
         adopt: request.adopt,
     };
-    let sync_point = sync_point(session, repository)?;
     let id = repository.header().id;
     let to = point_ref(&newest);
     match plan(&observed, request.machine, id, sync_point.as_ref(), &newest)? {
         Plan::Skip { at } => Ok(Replicated::Skipped { at }),
         Plan::Replay { from } => {
             let delta = Delta { repository, index: catalog, from: &from, to: &newest };
-            replay(session, &delta, &targets, progress)?;
+            let needs = match delta.needs(progress) {
+                Err(error) if error.is_damage() && delta.is_target_readable()? => {
+                    drop(targets);
+                    let at = from.id.short();
+                    return repair(session, format!("its sync point {at} is damaged: {error}"));
+                }
+                other => other?,
+            };
+            replay(session, &delta, needs, &targets, progress)?;
             Ok(Replicated::Replayed { from: point_ref(&from), to })
         }
         Plan::Seed => {
@@ -104,11 +134,8 @@ pub fn replicate(
             Ok(Replicated::Seeded { to })
         }
         Plan::Repair { reason } => {
-            // They are opened anew, as what they are now.
             drop(targets);
-            let done = seed::seed(session, repository, catalog, request, &newest, progress)?;
-            let differing_bytes = done.differing_bytes;
-            Ok(Replicated::Repaired { to, reason, differing_bytes })
+            repair(session, reason)
         }
     }
 }
@@ -120,11 +147,11 @@ pub(super) fn point_ref(point: &Point) -> PointRef {
 fn replay(
     session: &mut ReplicaSession,
     delta: &Delta<'_>,
+    needs: Needs,
     targets: &[Target],
     progress: &Progress,
 ) -> Result<(), ReplayError> {
     let Some(record) = session.record().cloned() else { return Ok(()) };
-    let needs = delta.needs(progress)?;
     check_room(session, targets, needs.journal_bytes, needs.growth_bytes)?;
     for (target, disk) in targets.iter().zip(&delta.to.manifest.disks) {
         target.check_room(disk.size_bytes).map_err(|e| ReplayError::target(&disk.name, e))?;
@@ -172,6 +199,7 @@ fn check_targets(
 /// The targets of a clean replica, claimed, and the first that is not as it was left.
 fn open_unchanged(
     session: &ReplicaSession,
+    specs: &[TargetSpec],
 ) -> Result<(Vec<Target>, Option<IdentityChange>), ReplayError> {
     let Some(record) = session.record() else { return Ok((Vec::new(), None)) };
     if !matches!(record.state, State::Clean { .. }) {
@@ -179,16 +207,10 @@ fn open_unchanged(
     }
     let mut targets = Vec::with_capacity(record.disks.len());
     for disk in &record.disks {
-        let Some(identity) = &disk.identity else { continue };
-        let (fs, kind) = (session.fs.as_ref(), Some(identity.kind));
-        match Target::open(fs, &identity.path, kind, TargetAccess::Write) {
-            Ok(target) => targets.push(target),
+        match open_configured(session.fs.as_ref(), disk, specs)? {
+            Some((target, _)) => targets.push(target),
             // Gone, or something else now: the comparison makes it anew.
-            Err(
-                crate::destination::TargetError::Missing { path }
-                | crate::destination::TargetError::WrongKind { path, .. },
-            ) => return Ok((Vec::new(), Some(IdentityChange::missing(path)))),
-            Err(error) => return Err(ReplayError::target(&disk.name, error)),
+            None => return Ok((Vec::new(), Some(IdentityChange::missing(disk.path.clone())))),
         }
     }
     let change = first_change(record, &targets)?;
@@ -208,50 +230,43 @@ fn first_change(
     Ok(None)
 }
 
-/// Targets of a replica without superblock that hold something.
+/// Targets that `point` would be written to, that hold something, and that the superblock does
+/// not know.
 fn occupied_targets(
     session: &ReplicaSession,
     request: &ReplicateRequest<'_>,
+    point: &Point,
 ) -> Result<Vec<PathBuf>, ReplayError> {
+    let known = session.record().map_or(&[][..], |record| &record.disks);
     let mut occupied = Vec::new();
-    if session.record().is_some() {
-        return Ok(occupied);
-    }
     for spec in &request.targets {
-        if session.fs.stat(&spec.path)?.is_some() && !is_blank(session, spec)? {
+        let is_needed = point.manifest.disk(&spec.disk).is_some();
+        // Of a path that is known, `first_foreign` looks at what is there.
+        if !is_needed || known.iter().any(|disk| disk.path == spec.path) {
+            continue;
+        }
+        if session.fs.stat(&spec.path)?.is_none() {
+            continue;
+        }
+        let error = |error| ReplayError::target(&spec.disk, error);
+        let (fs, kind) = (session.fs.as_ref(), Some(spec.kind));
+        let target = Target::open(fs, &spec.path, kind, TargetAccess::Write).map_err(error)?;
+        let now = target.identity().map_err(error)?;
+        if !known.iter().any(|disk| disk.is_at(&now)) && !is_blank(&target, spec)? {
             occupied.push(spec.path.clone());
         }
     }
     Ok(occupied)
 }
 
-/// An image is never blank: it is somebody's. A device is when it begins and ends with zeros,
-/// where partition tables, file systems and volume managers put their marks.
-fn is_blank(session: &ReplicaSession, spec: &TargetSpec) -> Result<bool, ReplayError> {
-    let error = |error| ReplayError::target(&spec.disk, error);
-    let fs = session.fs.as_ref();
-    let target =
-        Target::open(fs, &spec.path, Some(spec.kind), TargetAccess::Write).map_err(error)?;
-    if spec.kind == TargetKind::Image {
-        return Ok(target.size() == 0);
-    }
-    let mut piece = vec![0; target.size().min(MIB) as usize];
-    for offset in [0, target.size() - piece.len() as u64] {
-        target.read_exact_at(&mut piece, offset).map_err(error)?;
-        if !crate::chunk::is_zero(&piece) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The point that the replica is at, if the repository still has it whole.
+/// The point that the replica is, or was last, at, if the repository still has it whole.
 fn sync_point(
     session: &ReplicaSession,
     repository: &Repository,
 ) -> Result<Option<Point>, ReplayError> {
-    let Some(State::Clean { point }) = session.record().map(|record| &record.state) else {
-        return Ok(None);
+    let point = match session.record().map(|record| &record.state) {
+        Some(State::Clean { point } | State::Applying { from: point, .. }) => point,
+        _ => return Ok(None),
     };
     match load_point(repository, point.id) {
         Ok(found) => Ok(Some(found)),

@@ -18,6 +18,17 @@ pub struct Activity {
     pub elapsed_s: f64,
 }
 
+/// A line of the demonstration.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StepLine {
+    /// Number of the step, from 1.
+    pub step: u32,
+    /// Whether it begins the step, or tells a result within it.
+    pub heading: bool,
+    /// What happens, or what was found.
+    pub text: String,
+}
+
 /// A recovery point.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PointLine {

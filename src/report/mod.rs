@@ -9,7 +9,7 @@ mod summary;
 pub use exit::ExitCode;
 pub use lines::{
     Activity, DiskLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine, ReplicaStatus,
-    RepositoryStatus,
+    RepositoryStatus, StepLine,
 };
 pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
 
@@ -33,6 +33,8 @@ pub enum Message {
     Repository(RepositoryStatus),
     /// What a restore will write.
     Plan(PlanLine),
+    /// A step of the demonstration.
+    Step(StepLine),
     /// Something that is right in the settings, but does less than may be expected.
     Notice(Problem),
     /// An error; on standard error.

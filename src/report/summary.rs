@@ -29,6 +29,8 @@ pub enum Action {
     CatalogRebuild,
     /// Manual pages or completions were written.
     Generate,
+    /// The demonstration ran.
+    Demo,
 }
 
 impl From<RunKind> for Action {

@@ -86,6 +86,11 @@ pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
     if spec.must_be_device && !file.is_device() {
         return Err(SourceError::NotADevice { path: spec.path.clone() });
     }
+    // A file of no bytes is a disk of no bytes; a device of no bytes is one that nothing is
+    // connected to, and a point of it would empty the replicas.
+    if file.is_device() && file.size_bytes() == 0 {
+        return Err(SourceError::Empty { path: spec.path.clone() });
+    }
     let format = match spec.format {
         Some(format) => format,
         None => probe::probe(&file)?,
@@ -94,9 +99,6 @@ pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
         ImageFormat::Raw => Box::new(raw::RawSource::new(file)),
         ImageFormat::Qcow2 => Box::new(qcow2::Qcow2Source::open(file, spec.quiesced)?),
     };
-    if source.size_bytes() == 0 {
-        return Err(SourceError::Empty { path: spec.path.clone() });
-    }
     Ok(source)
 }
 

@@ -35,7 +35,7 @@ impl Encryption {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// [`REPOSITORY_FORMAT`] at the time of writing.
+    /// The format that it was written in.
     pub format: u64,
     /// The repository's identity.
     pub id: RepositoryId,

@@ -126,6 +126,22 @@ pub struct Location {
     pub entry: PackEntry,
 }
 
+impl Location {
+    /// Whether an object can lie there. An index is a file of its own, which may be damaged:
+    /// what it says must not decide how much memory is asked for.
+    pub(super) fn is_possible(&self) -> bool {
+        let end = u64::from(self.offset) + u64::from(self.entry.stored_len);
+        self.offset as usize >= PACK_HEADER_BYTES
+            && end <= PACK_BYTES_MAX
+            && (1..=OBJECT_BYTES_MAX).contains(&self.entry.plain_len)
+    }
+
+    /// First byte past it, of a possible location.
+    pub(super) fn end(&self) -> u32 {
+        self.offset + self.entry.stored_len
+    }
+}
+
 /// A pack and all that lies in it, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackRecord {
@@ -272,7 +288,9 @@ impl PackFooter {
             digest: array_at(bytes, 8),
         };
         let least = (PACK_HEADER_BYTES + PACK_FOOTER_BYTES) as u64 + u64::from(footer.trailer_len);
-        if file_len < least || footer.objects as usize > PACK_OBJECTS_MAX {
+        let entries = u64::from(footer.objects) * ENTRY_BYTES as u64;
+        let fits = [entries, entries + TAG_BYTES as u64].contains(&u64::from(footer.trailer_len));
+        if file_len < least || !fits || footer.objects as usize > PACK_OBJECTS_MAX {
             return Err("its trailer's lengths are impossible".to_owned());
         }
         Ok(footer)

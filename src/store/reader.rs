@@ -120,9 +120,15 @@ impl<'r> ObjectReader<'r> {
             let (batch, later) = rest.split_at(count);
             let places: Vec<Location> = batch.iter().map(|&index| located[index]).collect();
             self.fetch(&places)?;
-            let base = places[0].offset;
+            let mut decoded: Option<(Location, Wanted)> = None;
             for (&index, place) in batch.iter().zip(&places) {
-                self.check_chunk(&wanted[index], place, (place.offset - base) as usize)?;
+                let this = (*place, wanted[index]);
+                // Opening a seal consumes the sealed bytes: what is wanted twice is decoded once.
+                if decoded != Some(this) {
+                    let at = (place.offset - places[0].offset) as usize;
+                    self.check_chunk(&wanted[index], place, at)?;
+                    decoded = Some(this);
+                }
                 use_chunk(index, &self.plain)?;
             }
             rest = later;
@@ -152,14 +158,19 @@ impl<'r> ObjectReader<'r> {
         names
             .iter()
             .zip(located)
-            .map(|(&name, location)| location.ok_or(StoreError::Unknown { name }))
+            .map(|(&name, location)| match location {
+                Some(location) if location.is_possible() => Ok(location),
+                Some(_) => Err(StoreError::Misplaced { name }),
+                None => Err(StoreError::Unknown { name }),
+            })
             .collect()
     }
 
     /// Reads neighbouring objects of one pack into `raw`.
     fn fetch(&mut self, places: &[Location]) -> Result<(), StoreError> {
-        let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(()) };
-        let len = last.offset + last.entry.stored_len - first.offset;
+        let Some(first) = places.first() else { return Ok(()) };
+        let end = places.iter().map(Location::end).max().unwrap_or(first.offset);
+        let len = end - first.offset;
         self.raw.resize(len as usize, 0);
         let mut raw = std::mem::take(&mut self.raw);
         let handle = Arc::clone(&self.open_pack(first.pack)?.handle);
@@ -218,15 +229,14 @@ fn object_damage(place: &Location, reason: &'static str) -> Damage {
 /// How many of the first places can be fetched with one read.
 fn batch_len(order: &[usize], located: &[Location]) -> usize {
     let first = &located[order[0]];
-    let mut end = first.offset + first.entry.stored_len;
+    let mut end = first.end();
     let mut count = 1;
     for place in order[1..].iter().map(|&index| &located[index]) {
-        let place_end = place.offset + place.entry.stored_len;
-        let near = place.offset <= end.saturating_add(READ_GAP_BYTES);
-        if place.pack != first.pack || !near || place_end - first.offset > READ_BYTES_MAX {
+        let near = place.offset <= end + READ_GAP_BYTES;
+        if place.pack != first.pack || !near || place.end() - first.offset > READ_BYTES_MAX {
             break;
         }
-        end = end.max(place_end);
+        end = end.max(place.end());
         count += 1;
     }
     count

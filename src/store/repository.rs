@@ -231,7 +231,8 @@ impl Repository {
     /// When the folder cannot be listed.
     pub fn list_points(&self) -> Result<Vec<PointId>, StoreError> {
         let entries = self.fs.list(&self.layout.points())?;
-        Ok(entries.iter().filter_map(|entry| entry.name.parse().ok()).collect())
+        let point = |name: &str| name.parse().ok().filter(|id: &PointId| id.to_string() == name);
+        Ok(entries.iter().filter_map(|entry| point(&entry.name)).collect())
     }
 
     /// Reads what lies in a pack from its trailer. The objects themselves are not read.

@@ -100,6 +100,15 @@ fn sweep_dead_writers(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreE
         }
         remove_if_there(fs, layout, name)?;
     }
+    // Without a lock nobody is at work: every writer makes its lock before its first file. The
+    // lock's name is never synced, so that a power cut can take it and leave the files.
+    let has_lock = |file: &str| {
+        let writer = file.split('-').next().unwrap_or(file);
+        names.iter().any(|name| name.strip_suffix(".lock") == Some(writer))
+    };
+    for file in names.iter().filter(|file| file.ends_with(".tmp") && !has_lock(file)) {
+        remove_if_there(fs, layout, file)?;
+    }
     Ok(())
 }
 

@@ -45,10 +45,11 @@ pub enum Put {
 /// Writes packs of a repository, for any number of threads.
 pub struct PackWriter<'r> {
     repository: &'r Repository,
-    session: WriterSession,
     namer: Namer,
     sink: &'r dyn PackSink,
+    /// Before the session: its files go before the lock that says whose they are.
     state: Mutex<State>,
+    session: WriterSession,
 }
 
 #[derive(Default)]
@@ -83,7 +84,7 @@ impl<'r> PackWriter<'r> {
     ) -> Result<Self, StoreError> {
         let session = repository.begin_writing(run)?;
         let namer = repository.keys().namer();
-        Ok(Self { repository, session, namer, sink, state: Mutex::default() })
+        Ok(Self { repository, namer, sink, state: Mutex::default(), session })
     }
 
     /// The right to temporary files that this writer has.

@@ -61,7 +61,11 @@ impl Undo {
                 handle.set_len(old_len)?;
                 handle.write_all_at(&old, offset)
             }
-            Self::Create { path } => fs.remove_file(&path),
+            Self::Create { path } => match fs.remove_file(&path) {
+                // It went to another folder since, durably.
+                Err(error) if error.not_found() => Ok(()),
+                other => other,
+            },
             Self::Rename { from, to } => fs.rename(&to, &from),
             Self::Remove { path, content } => {
                 fs.open(&path, OpenMode::CreateNew)?.write_all_at(&content, 0)

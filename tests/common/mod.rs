@@ -13,7 +13,7 @@ use afterimage::replay::{
     ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate,
 };
 use afterimage::source::SourceSpec;
-use afterimage::store::{InitOptions, Repository, Secret};
+use afterimage::store::{InitOptions, Repository, Secret, StoreError};
 use afterimage::units::{Name, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,28 +27,87 @@ pub struct World {
     pub folder: tempfile::TempDir,
     /// What the engine's writes go through.
     pub fs: Arc<dyn FileSystem>,
-    pub disks: Vec<&'static str>,
+    pub disks: Vec<String>,
+    /// Disks that replicas have targets for, when they are others than the machine's.
+    pub target_disks: Option<Vec<String>>,
+    /// Where replicas have their images, when it is not their own folder.
+    pub target_folder: Option<String>,
     pub secret: Option<Secret>,
     pub workers: usize,
+    /// Added to the clock, in seconds: each backup is a second after the one before.
+    clock: std::cell::Cell<i64>,
+}
+
+/// Small regions and chunks, so that small disks have trees of several levels.
+pub fn small_cut() -> CutParameters {
+    let cut = CutParameters {
+        region_bytes: 64 * 1024,
+        granule_bytes: 4096,
+        chunk_bytes_min: 512,
+        chunk_bytes_average: 1024,
+        chunk_bytes_max: 4096,
+    };
+    cut.check().unwrap();
+    cut
 }
 
 impl World {
-    /// A new repository; `secret_text` makes it an encrypted one.
-    pub fn new(disks: &[&'static str], encrypted: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// A new repository with the parameters of real ones.
+    pub fn new(disks: &[&str], encrypted: bool) -> Self {
+        Self::with_cut(disks, encrypted, CutParameters::with_average(16 * 1024).unwrap())
+    }
+
+    /// A new repository that cuts small.
+    pub fn small(disks: &[&str], encrypted: bool) -> Self {
+        Self::with_cut(disks, encrypted, small_cut())
+    }
+
+    /// A new repository.
+    pub fn with_cut(disks: &[&str], encrypted: bool, cut: CutParameters) -> Self {
+        let fs = RealFileSystem::shared();
+        let world = Self::without_repository(disks, encrypted);
+        world.init_on(&fs, cut).unwrap();
+        world
+    }
+
+    /// Only the folder and the key.
+    pub fn without_repository(disks: &[&str], encrypted: bool) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), disks, encrypted)
+    }
+
+    /// As [`World::without_repository`], in memory where that can be had: sweeps sync hundreds of
+    /// thousands of times, and what they prove does not depend on the medium.
+    pub fn in_memory(disks: &[&str], encrypted: bool) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(folder.unwrap(), disks, encrypted)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, disks: &[&str], encrypted: bool) -> Self {
         let fs = RealFileSystem::shared();
         let secret = encrypted.then(|| {
             let path = folder.path().join("key");
             std::fs::write(&path, [7; 32]).unwrap();
             Secret::from_key_file(&RealFileSystem, &path).unwrap()
         });
-        let options = InitOptions {
-            cut: CutParameters::with_average(16 * 1024).unwrap(),
-            secret: secret.as_ref(),
-            now: jiff::Timestamp::now(),
-        };
-        Repository::init(&fs, &folder.path().join("repository"), &options).unwrap();
-        Self { folder, fs, disks: disks.to_vec(), secret, workers: 2 }
+        let disks = disks.iter().map(|disk| (*disk).to_owned()).collect();
+        let (target_disks, target_folder) = (None, None);
+        Self {
+            folder,
+            fs,
+            disks,
+            target_disks,
+            target_folder,
+            secret,
+            workers: 2,
+            clock: std::cell::Cell::new(1_700_000_000),
+        }
+    }
+
+    /// Creates the repository.
+    pub fn init_on(&self, fs: &Arc<dyn FileSystem>, cut: CutParameters) -> Result<(), StoreError> {
+        let now = jiff::Timestamp::from_second(self.clock.get()).unwrap();
+        let options = InitOptions { cut, secret: self.secret.as_ref(), now };
+        Repository::init(fs, &self.path("repository"), &options).map(|_| ())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -84,31 +143,44 @@ impl World {
     }
 
     pub fn backup_on(&self, fs: &Arc<dyn FileSystem>) -> Result<BackupResult, BackupError> {
-        let repository = self.repository_on(fs);
-        let machine = name("web01");
-        let spec = |disk: &&str| {
+        self.backup_of(fs, "web01", &self.disks, &Progress::default())
+    }
+
+    /// Backs up a machine with these disks.
+    pub fn backup_of(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        machine: &str,
+        disks: &[String],
+        progress: &Progress,
+    ) -> Result<BackupResult, BackupError> {
+        let repository = Repository::open(fs, &self.path("repository"), self.secret.as_ref(), 1)?;
+        let machine = name(machine);
+        self.clock.set(self.clock.get() + 1);
+        let spec = |disk: &String| {
             let path = self.disk(disk);
             (name(disk), SourceSpec { path, format: None, must_be_device: false, quiesced: false })
         };
         let request = BackupRequest {
             machine: &machine,
-            disks: self.disks.iter().map(spec).collect(),
+            disks: disks.iter().map(spec).collect(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
-            now: jiff::Timestamp::now(),
+            now: jiff::Timestamp::from_second(self.clock.get()).unwrap(),
             run: RunId::random().unwrap(),
             workers: self.workers,
         };
-        backup(&repository, &self.catalog(&repository), &request, &Progress::default())
+        backup(&repository, &self.catalog(&repository), &request, progress)
     }
 
     pub fn targets(&self, replica: &str) -> Vec<TargetSpec> {
-        let spec = |disk: &&str| TargetSpec {
+        let replica = self.target_folder.as_deref().unwrap_or(replica);
+        let spec = |disk: &String| TargetSpec {
             disk: name(disk),
             path: self.path(&format!("{replica}/{disk}.raw")),
             kind: TargetKind::Image,
         };
-        self.disks.iter().map(spec).collect()
+        self.target_disks.as_ref().unwrap_or(&self.disks).iter().map(spec).collect()
     }
 
     pub fn replica_home(&self, replica: &str) -> ReplicaHome {
@@ -127,8 +199,8 @@ impl World {
         replica: &str,
         adopt: bool,
     ) -> Result<Replicated, ReplayError> {
-        let mut session = ReplicaSession::open(fs, self.replica_home(replica), &name(replica))?;
-        let repository = self.repository();
+        let mut session = self.open_replica(fs, replica)?;
+        let repository = Repository::open(fs, &self.path("repository"), self.secret.as_ref(), 1)?;
         let machine = name("web01");
         let request = ReplicateRequest {
             machine: &machine,
@@ -139,6 +211,16 @@ impl World {
         };
         let catalog = self.catalog(&repository);
         replicate(&mut session, &repository, &catalog, &request, &Progress::default())
+    }
+
+    /// Takes a replica's lock; an interrupted update is finished then.
+    pub fn open_replica(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        replica: &str,
+    ) -> Result<ReplicaSession, ReplayError> {
+        let targets = self.targets(replica);
+        ReplicaSession::open(fs, self.replica_home(replica), &name(replica), &targets)
     }
 
     pub fn replica_disk(&self, replica: &str, disk: &str) -> Vec<u8> {
@@ -154,7 +236,16 @@ impl World {
 
     /// Restores a point to `folder` and gives it back.
     pub fn restore(&self, point: &Point, folder: &str) -> Result<PathBuf, RestoreError> {
-        let repository = self.repository();
+        self.restore_on(&self.fs, point, folder)
+    }
+
+    pub fn restore_on(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        point: &Point,
+        folder: &str,
+    ) -> Result<PathBuf, RestoreError> {
+        let repository = Repository::open(fs, &self.path("repository"), self.secret.as_ref(), 1)?;
         let catalog = self.catalog(&repository);
         catalog.sync(&repository)?;
         let to = self.path(folder);
@@ -166,8 +257,8 @@ impl World {
             protected: Vec::new(),
             workers: self.workers,
         };
-        let plan = plan_restore(self.fs.as_ref(), &repository, &catalog, point, &options)?;
-        restore(&self.fs, &repository, &catalog, &plan, &options, &Progress::default())?;
+        let plan = plan_restore(fs.as_ref(), &repository, &catalog, point, &options)?;
+        restore(fs, &repository, &catalog, &plan, &options, &Progress::default())?;
         Ok(to)
     }
 
@@ -182,6 +273,12 @@ impl World {
         let rebuilt = self.catalog_contents(&self.path("rebuilt"));
         assert_eq!(live, rebuilt, "a catalog rebuilt from the repository equals the live one");
         std::fs::remove_dir_all(self.path("rebuilt")).unwrap();
+    }
+
+    /// Files under construction in the repository that nobody works on any more.
+    pub fn leftovers(&self) -> Vec<String> {
+        let entries = self.fs.list(&self.path("repository/tmp")).unwrap();
+        entries.into_iter().map(|entry| entry.name).collect()
     }
 
     fn catalog_contents(&self, state_dir: &Path) -> CatalogContents {
@@ -206,4 +303,40 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// Writes a file that is sparse wherever a block of 4 KiB is zero.
+pub fn write_sparse(path: &Path, content: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::create(path).unwrap();
+    file.set_len(content.len() as u64).unwrap();
+    let mut at = 0;
+    for block in content.chunks(4096) {
+        if !afterimage::chunk::is_zero(block) {
+            file.write_all_at(block, at).unwrap();
+        }
+        at += block.len() as u64;
+    }
+}
+
+/// Writes to a file as someone else would. Where the clock of the file system is coarse, a write
+/// in the same tick as the one before leaves no trace: this one is repeated until it does.
+pub fn write_noticed(path: &Path, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let time = || file.metadata().map(|it| (it.mtime(), it.mtime_nsec())).unwrap();
+    let before = time();
+    loop {
+        file.write_all_at(bytes, at).unwrap();
+        if time() != before {
+            return;
+        }
+    }
+}
+
+/// Compares without printing megabytes.
+pub fn assert_same(found: &[u8], expected: &[u8], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let differs = found.iter().zip(expected).position(|(a, b)| a != b);
+    assert!(differs.is_none(), "{what}: differs at byte {differs:?} of {}", found.len());
 }

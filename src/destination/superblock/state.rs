@@ -8,6 +8,7 @@
 use crate::destination::{JournalRef, TargetIdentity};
 use crate::units::{Epoch, Name, PointId, ReplicaId, RepositoryId, Sequence};
 use jiff::Timestamp;
+use std::path::PathBuf;
 
 /// A point, as the superblock remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -71,9 +72,19 @@ pub struct DiskRecord {
     pub name: Name,
     /// Size of the disk in bytes (of a device: what is used of it).
     pub size_bytes: u64,
+    /// Where its target is: what is there belongs to this replica, also while it is seeding.
+    pub path: PathBuf,
     /// The target when it was last synced; `None` while it is not yet there, which only a
     /// replica that is seeding may say.
     pub identity: Option<TargetIdentity>,
+}
+
+impl DiskRecord {
+    /// Whether a target with the identity `now` is the one that was recorded, whatever was
+    /// written to it since.
+    pub fn is_at(&self, now: &TargetIdentity) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.is_same_place(now))
+    }
 }
 
 /// All that a superblock holds.

@@ -21,8 +21,12 @@ fn identity() -> TargetIdentity {
 }
 
 fn record(state: State, epoch: u64) -> ReplicaRecord {
-    let disk =
-        DiskRecord { name: "root".parse().unwrap(), size_bytes: 0, identity: Some(identity()) };
+    let disk = DiskRecord {
+        name: "root".parse().unwrap(),
+        size_bytes: 0,
+        path: identity().path,
+        identity: Some(identity()),
+    };
     ReplicaRecord {
         replica: "standby".parse().unwrap(),
         replica_id: ReplicaId([1; 16]),

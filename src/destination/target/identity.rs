@@ -138,6 +138,28 @@ impl IdentityChange {
 }
 
 impl TargetIdentity {
+    /// Whether `now` is the same file or device, whatever was written to it since. A device is
+    /// only known within one boot of the system: its number may then belong to another.
+    pub fn is_same_place(&self, now: &Self) -> bool {
+        if self.kind != now.kind {
+            return false;
+        }
+        match self.kind {
+            // The number of a file system may change when the system starts anew.
+            TargetKind::Image => {
+                self.inode == now.inode && (self.device == now.device || self.path == now.path)
+            }
+            TargetKind::Device => match (&self.activity, &now.activity) {
+                (Some(before), Some(after)) => {
+                    self.raw_device == now.raw_device
+                        && before.boot_id == after.boot_id
+                        && before.diskseq == after.diskseq
+                }
+                _ => false,
+            },
+        }
+    }
+
     /// Whether `now` is this target, untouched.
     ///
     /// # Errors
