@@ -135,8 +135,11 @@ fn exercise(template: &Template, world: &World, what: &str) -> Result<Vec<String
 }
 
 /// Ways to damage one file.
-fn damages(len: usize) -> Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> {
-    let mut all: Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> = Vec::new();
+/// What is done to a file's bytes.
+type Harm = Box<dyn Fn(&mut Vec<u8>)>;
+
+fn damages(len: usize) -> Vec<(String, Harm)> {
+    let mut all: Vec<(String, Harm)> = Vec::new();
     let places = [0, 9, len / 5, len / 2, len * 4 / 5, len.saturating_sub(45), len - 1];
     for at in places {
         let bit = 1 << (at % 8);

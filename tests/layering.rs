@@ -20,7 +20,7 @@ const NOUNS: [&str; 11] = [
 ];
 /// Verbs join nouns, and do not use each other.
 const VERBS: [&str; 4] = ["backup", "replay", "recover", "scrub"];
-/// Faces that only know nouns.
+/// Faces that only know nouns and, of these two, the one before.
 const PLAIN_FACES: [&str; 2] = ["settings", "report"];
 /// Faces that know everything before them, in this order.
 const TOP_FACES: [&str; 3] = ["operations", "demo", "cli"];
@@ -44,7 +44,10 @@ fn may_use(from: &str, to: &str) -> Option<bool> {
     Some(match (place(&NOUNS, from), place(&TOP_FACES, from)) {
         _ if from == to => true,
         (Some(from), _) => place(&NOUNS, to).is_some_and(|to| to < from),
-        (None, None) => is_noun,
+        (None, None) => match (place(&PLAIN_FACES, from), place(&PLAIN_FACES, to)) {
+            (Some(from), Some(to)) => to < from,
+            _ => is_noun,
+        },
         (None, Some(from)) => to != TESTING && place(&TOP_FACES, to).is_none_or(|to| to < from),
     })
 }

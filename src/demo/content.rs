@@ -43,7 +43,7 @@ pub(super) fn text(noise: &mut Noise, len: usize) -> String {
         let word = WORDS[(number % WORDS.len() as u64) as usize];
         // Writing to a string does not fail.
         let _ = write!(text, "{word} {} ", number >> 40);
-        if number % 11 == 0 {
+        if number.is_multiple_of(11) {
             text.push('\n');
         }
     }

@@ -11,6 +11,7 @@
 mod error;
 mod ownership;
 mod plan;
+mod room;
 mod seed;
 mod session;
 mod stage;

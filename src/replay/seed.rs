@@ -1,5 +1,6 @@
 //! The first copy, and comparing a replica with its point and repairing it.
 
+use super::room::Room;
 use super::session::{ReplicaSession, TargetSpec, disk_records};
 use super::update::ReplicateRequest;
 use super::{ReplayError, update};
@@ -144,20 +145,16 @@ fn check_room(
     specs: &[TargetSpec],
     point: &Point,
 ) -> Result<(), ReplayError> {
+    let mut room = Room::default();
     for (spec, disk) in specs.iter().zip(&point.manifest.disks) {
         if spec.kind == TargetKind::Device {
             continue;
         }
-        let folder = existing_folder(&spec.path);
-        let free_bytes = session.fs.free_bytes(&folder)?;
         let has = session.fs.stat(&spec.path)?.map_or(0, |stat| stat.allocated_bytes);
         // Zero blocks within chunks take no space: one part in sixteen allows for them.
         let data = data_bytes(repository, index, &disk.tree())?;
         let needed_bytes = (data - data / 16).saturating_sub(has);
-        if needed_bytes > free_bytes {
-            let what = "the first copy";
-            return Err(ReplayError::NoSpace { path: folder, what, needed_bytes, free_bytes });
-        }
+        room.add(session.fs.as_ref(), &existing_folder(&spec.path), needed_bytes)?;
     }
-    Ok(())
+    room.check(session.fs.as_ref(), "the first copy")
 }

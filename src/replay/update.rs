@@ -2,6 +2,7 @@
 
 use super::ownership::{first_foreign, is_blank};
 use super::plan::{Observed, Plan, plan};
+use super::room::Room;
 use super::session::{ReplicaSession, TargetSpec, open_configured};
 use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
@@ -14,7 +15,7 @@ use crate::point::{Point, load_point};
 use crate::progress::Progress;
 use crate::store::{Repository, StoreError};
 use crate::units::Name;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What to replicate, and where to.
 #[derive(Debug)]
@@ -152,7 +153,7 @@ fn replay(
     progress: &Progress,
 ) -> Result<(), ReplayError> {
     let Some(record) = session.record().cloned() else { return Ok(()) };
-    check_room(session, targets, needs.journal_bytes, needs.growth_bytes)?;
+    check_room(session, targets, &needs)?;
     for (target, disk) in targets.iter().zip(&delta.to.manifest.disks) {
         target.check_room(disk.size_bytes).map_err(|e| ReplayError::target(&disk.name, e))?;
     }
@@ -222,6 +223,10 @@ fn first_change(
     targets: &[Target],
 ) -> Result<Option<IdentityChange>, ReplayError> {
     for (disk, target) in record.disks.iter().zip(targets) {
+        if target.kind() == TargetKind::Device {
+            // What others wrote may still wait in memory: it must count before our own writes do.
+            target.sync().map_err(|error| ReplayError::target(&disk.name, error))?;
+        }
         let now = target.identity().map_err(|error| ReplayError::target(&disk.name, error))?;
         if let Some(Err(change)) = disk.identity.as_ref().map(|identity| identity.matches(&now)) {
             return Ok(Some(change));
@@ -279,21 +284,15 @@ fn sync_point(
 fn check_room(
     session: &ReplicaSession,
     targets: &[Target],
-    journal_bytes: u64,
-    growth_bytes: u64,
+    needs: &Needs,
 ) -> Result<(), ReplayError> {
-    let home = session.home.folder();
-    let free_bytes = session.fs.free_bytes(home)?;
-    let same_file_system = |target: &Target| {
-        let folder = parent_dir(target.path());
-        let device = |path: &Path| session.fs.stat(path).ok().flatten().map(|stat| stat.device);
-        target.kind() == TargetKind::Image && device(&folder) == device(home)
-    };
-    let shares = targets.iter().any(same_file_system);
-    let needed_bytes = journal_bytes + if shares { growth_bytes } else { 0 };
-    if needed_bytes > free_bytes {
-        let what = if shares { "the journal and the images" } else { "the journal" };
-        return Err(ReplayError::NoSpace { path: home.to_owned(), what, needed_bytes, free_bytes });
+    let fs = session.fs.as_ref();
+    let mut room = Room::default();
+    room.add(fs, session.home.folder(), needs.journal_bytes)?;
+    for (target, growth_bytes) in targets.iter().zip(&needs.growth_bytes) {
+        if target.kind() == TargetKind::Image {
+            room.add(fs, &parent_dir(target.path()), *growth_bytes)?;
+        }
     }
-    Ok(())
+    room.check(fs, "the journal and what the images gain")
 }
