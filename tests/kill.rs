@@ -58,8 +58,7 @@ impl Scene {
         scene
     }
 
-    /// The same in a folder of its own. Only what the program itself copies keeps its times, so
-    /// the replica is brought to its point anew.
+    /// The same in a folder of its own, where the replica's image is another file.
     fn copy(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let status = Command::new("cp").arg("-a").arg(self.path(".")).arg(folder.path()).status();
@@ -190,7 +189,7 @@ fn ready(template: &Scene) -> Scene {
     let points = scene.path("repository/points");
     let newest = newest_point(&scene);
     std::fs::rename(points.join(&newest), scene.path("hidden")).unwrap();
-    scene.succeed(&["replicate", "now"]);
+    scene.succeed(&["replicate", "now", "--adopt"]);
     std::fs::rename(scene.path("hidden"), points.join(newest)).unwrap();
     scene
 }

@@ -8,11 +8,11 @@ use crate::destination::{
     CopyMode, CopyOptions, DiskRecord, ReplicaRecord, State, Superblock, Target, TargetAccess,
     TargetKind, copy_tree,
 };
-use crate::fsio::existing_folder;
+use crate::fsio::{existing_folder, parent_dir};
 use crate::point::{Point, data_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
-use crate::units::{Epoch, Name, ReplicaId};
+use crate::units::{Epoch, ReplicaId};
 
 /// What a seed or a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,15 +32,21 @@ pub(super) fn seed(
 ) -> Result<Seeded, ReplayError> {
     let specs = specs_of(request, point);
     check_room(session, repository, index, &specs, point)?;
-    let record = begin(session, repository, request, point)?;
+    let existing =
+        specs.iter().map(|spec| open_existing(session, spec)).collect::<Result<Vec<_>, _>>()?;
+    let places = specs.iter().zip(&existing);
+    let places = places.map(|(spec, target)| place(spec, target.as_ref()));
+    let record = begin(session, repository, request, point, places.collect::<Result<_, _>>()?)?;
     let mut outcome = Seeded::default();
     let mut targets = Vec::with_capacity(specs.len());
     for disk in &point.manifest.disks {
         progress.add_total(disk.size_bytes);
     }
-    for (spec, disk) in specs.iter().zip(&point.manifest.disks) {
-        let (target, mode) = open_target(session, spec)?;
-        note_place(session, &spec.disk, &target)?;
+    for ((spec, disk), existing) in specs.iter().zip(&point.manifest.disks).zip(existing) {
+        let (target, mode) = match existing {
+            Some(target) => (target, CopyMode::Repair),
+            None => (create(session, spec)?, CopyMode::Fresh),
+        };
         target.resize(disk.size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;
         let options = CopyOptions { mode, workers: request.workers };
         let copied = copy_tree(repository, index, &disk.tree(), &target, options, progress)
@@ -63,26 +69,42 @@ fn specs_of(request: &ReplicateRequest<'_>, point: &Point) -> Vec<TargetSpec> {
     point.manifest.disks.iter().filter_map(|disk| of(&disk.name)).collect()
 }
 
-/// Makes the superblock say `seeding`, before any target is touched: targets without a
-/// superblock are never ours.
+/// The target of a disk, if there is one already.
+fn open_existing(
+    session: &ReplicaSession,
+    spec: &TargetSpec,
+) -> Result<Option<Target>, ReplayError> {
+    let fs = session.fs.as_ref();
+    if spec.kind == TargetKind::Image && fs.stat(&spec.path)?.is_none() {
+        return Ok(None);
+    }
+    Target::open(fs, &spec.path, Some(spec.kind), TargetAccess::Write)
+        .map(Some)
+        .map_err(|error| ReplayError::target(&spec.disk, error))
+}
+
+/// What the superblock says of a target before it is copied to.
+fn place(spec: &TargetSpec, target: Option<&Target>) -> Result<DiskRecord, ReplayError> {
+    let identity = target.map(Target::identity).transpose();
+    Ok(DiskRecord {
+        name: spec.disk.clone(),
+        size_bytes: target.map_or(0, Target::size),
+        path: spec.path.clone(),
+        identity: identity.map_err(|error| ReplayError::target(&spec.disk, error))?,
+    })
+}
+
+/// Makes the superblock say `seeding`, and to which files and devices, before any of them is
+/// touched: targets without a superblock are never ours, and a copy that is interrupted may only
+/// go on where it was.
 fn begin(
     session: &mut ReplicaSession,
     repository: &Repository,
     request: &ReplicateRequest<'_>,
     point: &Point,
+    disks: Vec<DiskRecord>,
 ) -> Result<ReplicaRecord, ReplayError> {
     let state = State::Seeding { to: update::point_ref(point) };
-    let path_of = |name| {
-        let spec = request.targets.iter().find(|spec| &spec.disk == name);
-        spec.map(|spec| spec.path.clone()).unwrap_or_default()
-    };
-    let disks = point.manifest.disks.iter().map(|disk| DiskRecord {
-        name: disk.name.clone(),
-        size_bytes: disk.size_bytes,
-        path: path_of(&disk.name),
-        identity: None,
-    });
-    let disks: Vec<DiskRecord> = disks.collect();
     let record = match session.record() {
         Some(current) => ReplicaRecord { state, disks, ..current.clone() },
         None => ReplicaRecord {
@@ -107,34 +129,18 @@ fn begin(
     Ok(record)
 }
 
-/// Notes in the superblock which file or device the copy goes to: were it interrupted, it may only
-/// go on there.
-fn note_place(
-    session: &mut ReplicaSession,
-    name: &Name,
-    target: &Target,
-) -> Result<(), ReplayError> {
-    let Some(superblock) = &mut session.superblock else { return Ok(()) };
-    let mut record = superblock.current().clone();
-    let identity = target.identity().map_err(|error| ReplayError::target(name, error))?;
-    if let Some(disk) = record.disks.iter_mut().find(|disk| &disk.name == name) {
-        disk.identity = Some(identity);
-    }
-    Ok(superblock.store(record)?)
-}
-
-fn open_target(
-    session: &ReplicaSession,
-    spec: &TargetSpec,
-) -> Result<(Target, CopyMode), ReplayError> {
-    let fs = session.fs.as_ref();
+/// Creates an image and notes it in the superblock before anything is in it.
+fn create(session: &mut ReplicaSession, spec: &TargetSpec) -> Result<Target, ReplayError> {
+    session.fs.create_dir_all(&parent_dir(&spec.path))?;
     let error = |error| ReplayError::target(&spec.disk, error);
-    if spec.kind == TargetKind::Image && fs.stat(&spec.path)?.is_none() {
-        fs.create_dir_all(&crate::fsio::parent_dir(&spec.path))?;
-        return Ok((Target::create(fs, &spec.path).map_err(error)?, CopyMode::Fresh));
+    let target = Target::create(session.fs.as_ref(), &spec.path).map_err(error)?;
+    let Some(superblock) = &mut session.superblock else { return Ok(target) };
+    let mut record = superblock.current().clone();
+    if let Some(disk) = record.disks.iter_mut().find(|disk| disk.name == spec.disk) {
+        disk.identity = Some(target.identity().map_err(error)?);
     }
-    let target = Target::open(fs, &spec.path, Some(spec.kind), TargetAccess::Write);
-    Ok((target.map_err(error)?, CopyMode::Repair))
+    superblock.store(record)?;
+    Ok(target)
 }
 
 /// Refuses a copy that cannot fit, before anything is touched.
