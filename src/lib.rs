@@ -47,6 +47,14 @@ pub mod scrub;
 // Wire and faces.
 pub mod settings;
 
+pub mod report;
+
+pub mod operations;
+
+pub mod demo;
+
+pub mod cli;
+
 // For tests.
 #[doc(hidden)]
 pub mod testing;

@@ -1,5 +1,5 @@
 //! The `afterimage` binary: everything is in the library.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    afterimage::cli::run()
 }

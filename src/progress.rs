@@ -41,6 +41,17 @@ pub struct Counts {
     pub written: u64,
 }
 
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.changed += other.changed;
+        self.new += other.new;
+        self.stored += other.stored;
+        self.written += other.written;
+    }
+}
+
 macro_rules! counter {
     ($(#[$doc:meta])* $add:ident, $field:ident) => {
         $(#[$doc])*

@@ -109,7 +109,8 @@ impl History {
                     format!("{:?}", record.kind).to_lowercase(),
                     record.machine.as_ref().map(Name::as_str),
                     record.replica.as_ref().map(Name::as_str),
-                    record.started.to_string(),
+                    // Always nine decimals: runs are sorted by this text.
+                    format!("{:.9}", record.started),
                     json
                 ],
             )
@@ -145,5 +146,37 @@ impl History {
             path: self.database.path().to_owned(),
             reason: format!("a run's record: {reason}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_run_is_the_one_that_began_last_also_within_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::open(folder.path()).unwrap();
+        let machine: Name = "web01".parse().unwrap();
+        for (id, started) in [(1, "2026-11-22T09:00:00Z"), (2, "2026-11-22T09:00:00.25Z")] {
+            let outcome = RunOutcome {
+                status: RunStatus::Completed,
+                ended: None,
+                point: None,
+                counts: Counts::default(),
+                reason: None,
+            };
+            let record = RunRecord {
+                id: RunId([id; 16]),
+                kind: RunKind::Backup,
+                machine: Some(machine.clone()),
+                replica: None,
+                started: started.parse().unwrap(),
+                outcome,
+            };
+            history.put(&record).unwrap();
+        }
+        let last = history.last(RunKind::Backup, &machine, None).unwrap().unwrap();
+        assert_eq!(last.id, RunId([2; 16]));
     }
 }

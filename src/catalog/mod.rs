@@ -14,5 +14,5 @@ mod sync;
 pub use database::check_local_folder;
 pub use error::CatalogError;
 pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
-pub use objects::{Catalog, CatalogContents, ObjectRow};
+pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use sync::SyncReport;

@@ -38,14 +38,24 @@ pub struct Catalog {
     pub(super) database: Database,
 }
 
-/// An object of a pack: name, offset, stored and plain length.
-pub type ObjectRow = (ObjectName, u32, u32, u32);
+/// An object as a catalog knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownObject {
+    /// Its name.
+    pub name: ObjectName,
+    /// Offset in its pack, in bytes.
+    pub offset: u32,
+    /// Bytes in the pack.
+    pub stored_len: u32,
+    /// Bytes once decoded.
+    pub plain_len: u32,
+}
 
 /// Everything in a catalog, for comparing two.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CatalogContents {
-    /// Length and objects of each pack.
-    pub packs: BTreeMap<PackName, (u64, Vec<ObjectRow>)>,
+    /// Length of each pack, and its objects by their offsets.
+    pub packs: BTreeMap<PackName, (u64, Vec<KnownObject>)>,
     /// Manifests of the points, as JSON.
     pub points: BTreeMap<PointId, String>,
 }
@@ -166,7 +176,12 @@ impl Catalog {
             )?;
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
-                let object = (ObjectName(digest(row, 1)?), row.get(2)?, row.get(3)?, row.get(4)?);
+                let object = KnownObject {
+                    name: ObjectName(digest(row, 1)?),
+                    offset: row.get(2)?,
+                    stored_len: row.get(3)?,
+                    plain_len: row.get(4)?,
+                };
                 if let Some((_, objects)) = contents.packs.get_mut(&PackName(digest(row, 0)?)) {
                     objects.push(object);
                 }

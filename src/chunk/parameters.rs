@@ -2,7 +2,7 @@
 //! change in it.
 
 use crate::units::{KIB, MIB, RegionIndex};
-use fastcdc::v2020::{AVERAGE_MAX, MAXIMUM_MAX, MINIMUM_MIN};
+use fastcdc::v2020::{AVERAGE_MAX, AVERAGE_MIN, MAXIMUM_MAX, MINIMUM_MIN};
 
 /// How disks are divided into regions, granules and chunks, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -68,6 +68,7 @@ impl CutParameters {
             (self.chunk_bytes_min as usize >= MINIMUM_MIN, "the smallest chunk is too small"),
             (self.chunk_bytes_min < self.chunk_bytes_average, "the smallest chunk is not small"),
             (self.chunk_bytes_average < self.chunk_bytes_max, "the largest chunk is not large"),
+            (self.chunk_bytes_average as usize >= AVERAGE_MIN, "the average is too small"),
             (self.chunk_bytes_average as usize <= AVERAGE_MAX, "the average is too large"),
             (self.chunk_bytes_max as usize <= MAXIMUM_MAX, "the largest chunk is too large"),
             (self.chunk_bytes_max <= self.region_bytes, "the largest chunk exceeds the region"),

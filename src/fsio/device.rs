@@ -167,6 +167,36 @@ mod tests {
         assert!(free);
     }
 
+    /// A file system, unmounted when dropped.
+    struct Mount(PathBuf);
+
+    impl Drop for Mount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg(&self.0).status();
+        }
+    }
+
+    #[test]
+    fn a_mounted_device_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = Loop::over(&image(folder.path()));
+        let run = |program: &str, args: &[&Path]| {
+            let status = Command::new(program).args(args).status();
+            let status = status.unwrap_or_else(|e| {
+                panic!("{program} is needed ({e}): install the Debian packages e2fsprogs and mount")
+            });
+            assert!(status.success(), "{program} {args:?}");
+        };
+        run("mkfs.ext4", &["-q".as_ref(), &device.0]);
+        let mounted_at = folder.path().join("mounted");
+        std::fs::create_dir(&mounted_at).unwrap();
+        run("mount", &[&device.0, &mounted_at]);
+        let _mount = Mount(mounted_at);
+        let refused = DeviceClaim::take(&device.0).unwrap_err();
+        assert!(matches!(refused, DeviceClaimError::Busy { .. }), "{refused}");
+        assert!(refused.to_string().contains("lsblk"), "{refused}");
+    }
+
     #[test]
     fn writes_to_a_device_show_in_its_activity_and_reads_do_not() {
         let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A file-system call that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
+#[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
 pub struct FileError {
     /// What was tried, as a verb: `read`, `write to`, `sync`, …
     pub action: &'static str,
@@ -14,6 +14,17 @@ pub struct FileError {
     /// The system's reason.
     #[source]
     pub source: io::Error,
+}
+
+/// What the user can do, where the reason tells.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space there, then run this again"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, then run this again",
+        _ => "",
+    }
 }
 
 impl FileError {
@@ -36,14 +47,6 @@ impl FileError {
     /// Whether the name was not there.
     pub fn not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
-    }
-
-    /// Whether the file system, or the user's quota on it, is full.
-    pub fn is_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        )
     }
 
     /// Whether trying the same again can not help.

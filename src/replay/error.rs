@@ -69,10 +69,10 @@ pub enum ReplayError {
         change: crate::destination::IdentityChange,
     },
     /// A target was replaced in the middle of an update.
-    #[error("{change}; an interrupted update cannot be finished on it")]
+    #[error("the target of disk {disk} is another one now, or not known to be the same")]
     TargetReplaced {
-        /// What differs.
-        change: crate::destination::IdentityChange,
+        /// The disk.
+        disk: Name,
     },
     /// A disk failed.
     #[error("disk {disk}: {error}")]
@@ -146,9 +146,6 @@ impl ReplayError {
         };
         match self {
             Self::Journal(error) | Self::Apply(ApplyError::Journal(error)) => lost(error),
-            Self::Target { error, .. } => {
-                matches!(**error, TargetError::Missing { .. } | TargetError::WrongKind { .. })
-            }
             Self::TargetReplaced { .. } => true,
             _ => false,
         }

@@ -9,7 +9,9 @@
 //! a replica that someone else wrote to is compared with its point and repaired.
 
 mod error;
+mod ownership;
 mod plan;
+mod room;
 mod seed;
 mod session;
 mod stage;

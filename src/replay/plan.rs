@@ -3,7 +3,7 @@
 use crate::destination::{IdentityChange, PointRef, ReplicaRecord, State};
 use crate::point::Point;
 use crate::units::{Name, RepositoryId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What was seen of a replica.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,10 @@ pub struct Observed<'a> {
     pub unfinished: Option<&'a str>,
     /// The first target that is not as it was left.
     pub changed: Option<&'a IdentityChange>,
-    /// The user said that what is in occupied targets may be overwritten.
+    /// The first target that may be somebody else's: it is not known to be the one that was
+    /// recorded, and what it holds does not look like this replica.
+    pub foreign: Option<&'a Path>,
+    /// The user said that what is in occupied and foreign targets may be overwritten.
     pub adopt: bool,
 }
 
@@ -62,6 +65,18 @@ pub enum PlanConflict {
          --adopt` to compare it with the newest point and overwrite what differs", path.display()
     )]
     Occupied {
+        /// The target.
+        path: PathBuf,
+    },
+    /// A target may be somebody else's.
+    #[error(
+        "{} is not the file or device that was replicated to before (or that cannot be known since \
+         the system was started anew), and what it holds does not look like this replica; so \
+         nothing was written. If it is the right one, run `afterimage replicate now REPLICA \
+         --adopt`: it is compared with the newest point, and what differs is overwritten",
+        path.display()
+    )]
+    Foreign {
         /// The target.
         path: PathBuf,
     },
@@ -160,9 +175,11 @@ fn has_moved(record: &ReplicaRecord, (name, path): &(Name, PathBuf)) -> bool {
 
 /// Nothing that the replica does not know is overwritten unasked.
 fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict> {
-    match observed.occupied.first() {
-        Some(path) if !observed.adopt => Err(PlanConflict::Occupied { path: path.clone() }),
-        _ => Ok(()),
+    match (observed.occupied.first(), observed.foreign) {
+        _ if observed.adopt => Ok(()),
+        (Some(path), _) => Err(PlanConflict::Occupied { path: path.clone() }),
+        (None, Some(path)) => Err(PlanConflict::Foreign { path: path.to_owned() }),
+        (None, None) => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first copy, and comparing a replica with its point and repairing it.
 
+use super::room::Room;
 use super::session::{ReplicaSession, TargetSpec, disk_records};
 use super::update::ReplicateRequest;
 use super::{ReplayError, update};
@@ -11,7 +12,7 @@ use crate::fsio::existing_folder;
 use crate::point::{Point, data_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
-use crate::units::{Epoch, ReplicaId};
+use crate::units::{Epoch, Name, ReplicaId};
 
 /// What a seed or a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +40,7 @@ pub(super) fn seed(
     }
     for (spec, disk) in specs.iter().zip(&point.manifest.disks) {
         let (target, mode) = open_target(session, spec)?;
+        note_place(session, &spec.disk, &target)?;
         target.resize(disk.size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;
         let options = CopyOptions { mode, workers: request.workers };
         let copied = copy_tree(repository, index, &disk.tree(), &target, options, progress)
@@ -105,6 +107,22 @@ fn begin(
     Ok(record)
 }
 
+/// Notes in the superblock which file or device the copy goes to: were it interrupted, it may only
+/// go on there.
+fn note_place(
+    session: &mut ReplicaSession,
+    name: &Name,
+    target: &Target,
+) -> Result<(), ReplayError> {
+    let Some(superblock) = &mut session.superblock else { return Ok(()) };
+    let mut record = superblock.current().clone();
+    let identity = target.identity().map_err(|error| ReplayError::target(name, error))?;
+    if let Some(disk) = record.disks.iter_mut().find(|disk| &disk.name == name) {
+        disk.identity = Some(identity);
+    }
+    Ok(superblock.store(record)?)
+}
+
 fn open_target(
     session: &ReplicaSession,
     spec: &TargetSpec,
@@ -127,20 +145,16 @@ fn check_room(
     specs: &[TargetSpec],
     point: &Point,
 ) -> Result<(), ReplayError> {
+    let mut room = Room::default();
     for (spec, disk) in specs.iter().zip(&point.manifest.disks) {
         if spec.kind == TargetKind::Device {
             continue;
         }
-        let folder = existing_folder(&spec.path);
-        let free_bytes = session.fs.free_bytes(&folder)?;
         let has = session.fs.stat(&spec.path)?.map_or(0, |stat| stat.allocated_bytes);
         // Zero blocks within chunks take no space: one part in sixteen allows for them.
         let data = data_bytes(repository, index, &disk.tree())?;
         let needed_bytes = (data - data / 16).saturating_sub(has);
-        if needed_bytes > free_bytes {
-            let what = "the first copy";
-            return Err(ReplayError::NoSpace { path: folder, what, needed_bytes, free_bytes });
-        }
+        room.add(session.fs.as_ref(), &existing_folder(&spec.path), needed_bytes)?;
     }
-    Ok(())
+    room.check(session.fs.as_ref(), "the first copy")
 }

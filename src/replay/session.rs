@@ -3,7 +3,7 @@
 use super::ReplayError;
 use crate::destination::{
     DiskRecord, JournalReader, ReplicaHome, ReplicaRecord, State, Superblock, Target, TargetAccess,
-    TargetKind, apply,
+    TargetError, TargetIdentity, TargetKind, apply,
 };
 use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode};
 use crate::units::Name;
@@ -37,8 +37,8 @@ pub struct ReplicaSession {
 }
 
 impl ReplicaSession {
-    /// Takes the replica's lock and, if a crash interrupted an update, finishes it: the replica is
-    /// then at exactly one point again. The repository is not needed for that.
+    /// Takes the replica's lock and, if a crash interrupted an update, finishes it on `targets`:
+    /// the replica is then at exactly one point again. The repository is not needed for that.
     ///
     /// # Errors
     /// Busy when another process has it. When a file fails while the journal is redone, the
@@ -47,6 +47,7 @@ impl ReplicaSession {
         fs: &Arc<dyn FileSystem>,
         home: ReplicaHome,
         replica: &Name,
+        targets: &[TargetSpec],
     ) -> Result<Self, ReplayError> {
         fs.create_dir_all(home.folder())?;
         let holder = LockHolder::this_process(format!("work on replica {replica}"));
@@ -59,7 +60,7 @@ impl ReplicaSession {
         let (fs, replica) = (Arc::clone(fs), replica.clone());
         let (redone, unfinished) = (false, None);
         let mut session = Self { fs, home, replica, superblock, redone, unfinished, _lock: lock };
-        session.finish_interrupted()?;
+        session.finish_interrupted(targets)?;
         Ok(session)
     }
 
@@ -68,13 +69,13 @@ impl ReplicaSession {
         self.superblock.as_ref().map(Superblock::current)
     }
 
-    fn finish_interrupted(&mut self) -> Result<(), ReplayError> {
+    fn finish_interrupted(&mut self, targets: &[TargetSpec]) -> Result<(), ReplayError> {
         let applying = |record: &ReplicaRecord| matches!(record.state, State::Applying { .. });
         if !self.record().is_some_and(applying) {
             // A journal that no superblock names was never committed.
             return Ok(self.home.discard_journal(self.fs.as_ref())?);
         }
-        match self.open_recorded_targets().and_then(|targets| self.redo(&targets)) {
+        match self.open_staged_for(targets).and_then(|targets| self.redo(&targets)) {
             Ok(_) => self.redone = true,
             Err(error) if error.cannot_be_redone() => self.unfinished = Some(error.to_string()),
             Err(error) => return Err(error),
@@ -82,27 +83,15 @@ impl ReplicaSession {
         Ok(())
     }
 
-    fn open_recorded_targets(&self) -> Result<Vec<Target>, ReplayError> {
+    /// The targets that the journal was staged for.
+    fn open_staged_for(&self, specs: &[TargetSpec]) -> Result<Vec<Target>, ReplayError> {
         let disks = self.record().map_or(&[][..], |record| &record.disks);
-        disks.iter().map(|disk| self.open_recorded(disk)).collect()
-    }
-
-    fn open_recorded(&self, disk: &DiskRecord) -> Result<Target, ReplayError> {
-        let Some(identity) = &disk.identity else {
-            let reason = crate::destination::TransitionError::Unidentified {
-                to: "applying",
-                disk: disk.name.clone(),
-            };
-            return Err(reason.into());
+        let open = |disk: &DiskRecord| match open_configured(self.fs.as_ref(), disk, specs)? {
+            // The times are those of the interrupted writes; but it must be the same place.
+            Some((target, now)) if disk.is_at(&now) => Ok(target),
+            _ => Err(ReplayError::TargetReplaced { disk: disk.name.clone() }),
         };
-        let (fs, kind) = (self.fs.as_ref(), Some(identity.kind));
-        let error = |error| ReplayError::target(&disk.name, error);
-        let target = Target::open(fs, &identity.path, kind, TargetAccess::Write).map_err(error)?;
-        // The times are those of the interrupted writes; but another file was never written to.
-        match identity.is_same_file(&target.identity().map_err(error)?) {
-            Ok(()) => Ok(target),
-            Err(change) => Err(ReplayError::TargetReplaced { change }),
-        }
+        disks.iter().map(open).collect()
     }
 
     /// Redoes the journal that the superblock names, on its targets, and makes the replica clean.
@@ -119,6 +108,24 @@ impl ReplicaSession {
         superblock.store(ReplicaRecord { state: State::Clean { point: *to }, disks, ..record })?;
         self.home.discard_journal(self.fs.as_ref())?;
         Ok(applied.bytes_written)
+    }
+}
+
+/// Opens the configured target of a recorded disk; `None` when nothing of its kind is there.
+pub(super) fn open_configured(
+    fs: &dyn FileSystem,
+    disk: &DiskRecord,
+    specs: &[TargetSpec],
+) -> Result<Option<(Target, TargetIdentity)>, ReplayError> {
+    let Some(spec) = specs.iter().find(|spec| spec.disk == disk.name) else { return Ok(None) };
+    let error = |error| ReplayError::target(&disk.name, error);
+    match Target::open(fs, &spec.path, Some(spec.kind), TargetAccess::Write) {
+        Ok(target) => {
+            let now = target.identity().map_err(error)?;
+            Ok(Some((target, now)))
+        }
+        Err(TargetError::Missing { .. } | TargetError::WrongKind { .. }) => Ok(None),
+        Err(other) => Err(error(other)),
     }
 }
 

@@ -18,14 +18,14 @@ use std::sync::Arc;
 const RECORD_OVERHEAD_BYTES: u64 = 64;
 
 /// What a delta needs, known before anything is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Needs {
     /// Data in it, in bytes.
     pub data_bytes: u64,
     /// Bytes that the journal will take.
     pub journal_bytes: u64,
-    /// Bytes that the targets may take in addition to what they have.
-    pub growth_bytes: u64,
+    /// Bytes that each target may take in addition to what it has.
+    pub growth_bytes: Vec<u64>,
 }
 
 /// The difference between two points of a machine.
@@ -66,19 +66,21 @@ impl Delta<'_> {
     pub fn needs(&self, progress: &Progress) -> Result<Needs, ReplayError> {
         let mut needs = Needs { journal_bytes: 64 * 1024, ..Needs::default() };
         for (_, old, new) in self.trees() {
+            let mut growth_bytes = 0;
             self.each_region(&old, &new, &mut |region| {
                 progress.check()?;
                 for change in changes(&region) {
                     if let SpanChange::Write { start, len, .. } = change {
                         needs.data_bytes += u64::from(len);
                         needs.journal_bytes += u64::from(len) + RECORD_OVERHEAD_BYTES;
-                        needs.growth_bytes += hole_bytes(region.old.as_ref(), start, len);
+                        growth_bytes += hole_bytes(region.old.as_ref(), start, len);
                     } else {
                         needs.journal_bytes += RECORD_OVERHEAD_BYTES;
                     }
                 }
                 Ok(())
             })?;
+            needs.growth_bytes.push(growth_bytes);
         }
         Ok(needs)
     }

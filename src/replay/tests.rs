@@ -70,6 +70,7 @@ fn summary(planned: Result<Plan, PlanConflict>) -> &'static str {
         Ok(Plan::Replay { .. }) => "replay",
         Err(PlanConflict::Promoted { .. }) => "promoted",
         Err(PlanConflict::Occupied { .. }) => "occupied",
+        Err(PlanConflict::Foreign { .. }) => "foreign",
         Err(PlanConflict::OtherOwner { .. }) => "other owner",
         Err(PlanConflict::DiskWithoutTarget { .. }) => "no target",
     }
@@ -91,6 +92,7 @@ fn each_state_of_a_replica_has_its_plan() {
         occupied: &[],
         unfinished: None,
         changed: None,
+        foreign: None,
         adopt: false,
     };
     let check = |expected: &str, observed: Observed<'_>, sync_point: Option<&Point>| {
@@ -111,6 +113,11 @@ fn each_state_of_a_replica_has_its_plan() {
     check("repair", observed(Some(&at_old)), None);
     check("repair", Observed { changed: Some(&changed), ..observed(Some(&at_old)) }, Some(&old));
     check("occupied", Observed { occupied: &occupied, ..observed(Some(&at_old)) }, Some(&old));
+    let foreign = PathBuf::from("/dev/sdb");
+    let is_foreign = Observed { foreign: Some(&foreign), ..observed(Some(&at_old)) };
+    check("foreign", is_foreign, Some(&old));
+    let adopted = Observed { adopt: true, changed: Some(&changed), ..is_foreign };
+    check("repair", adopted, Some(&old));
     let moved = [(name("root"), PathBuf::from("/elsewhere"))];
     check("repair", Observed { disks: &moved, ..observed(Some(&at_old)) }, Some(&old));
     check("no target", Observed { disks: &[], ..observed(Some(&at_old)) }, Some(&old));
@@ -143,6 +150,7 @@ fn only_what_is_newer_is_replicated() {
         occupied: &[],
         unfinished: None,
         changed: None,
+        foreign: None,
         adopt: false,
     };
     // The newest point by id, number and time; and whether the sync point is still there.

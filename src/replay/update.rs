@@ -1,7 +1,9 @@
 //! One replication: look, plan, do.
 
+use super::ownership::{first_foreign, is_blank};
 use super::plan::{Observed, Plan, plan};
-use super::session::{ReplicaSession, TargetSpec};
+use super::room::Room;
+use super::session::{ReplicaSession, TargetSpec, open_configured};
 use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
@@ -12,8 +14,8 @@ use crate::fsio::{FileStat, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, load_point};
 use crate::progress::Progress;
 use crate::store::{Repository, StoreError};
-use crate::units::{MIB, Name};
-use std::path::{Path, PathBuf};
+use crate::units::Name;
+use std::path::PathBuf;
 
 /// What to replicate, and where to.
 #[derive(Debug)]
@@ -80,13 +82,26 @@ pub fn replicate(
     // What the catalog says of it is a copy: only the manifest itself is authenticated.
     let newest = load_point(repository, newest.id)?;
     check_targets(session, repository, request)?;
-    let (targets, changed) = open_unchanged(session)?;
+    let (mut targets, changed) = open_unchanged(session, &request.targets)?;
     let repair = |session: &mut ReplicaSession, reason: String| {
         let done = seed::seed(session, repository, catalog, request, &newest, progress)?;
         let differing_bytes = done.differing_bytes;
         Ok(Replicated::Repaired { to: point_ref(&newest), reason, differing_bytes })
     };
+    let sync_point = sync_point(session, repository)?;
+    let as_it_was = !targets.is_empty() && changed.is_none();
+    if !as_it_was {
+        // They are opened anew, as what they are now.
+        targets.clear();
+    }
     let occupied = occupied_targets(session, request, &newest)?;
+    let foreign = match as_it_was {
+        true => None,
+        false => {
+            let expected = sync_point.as_ref().unwrap_or(&newest);
+            first_foreign(session, repository, catalog, request, expected)?
+        }
+    };
     let disks: Vec<(Name, PathBuf)> =
         request.targets.iter().map(|spec| (spec.disk.clone(), spec.path.clone())).collect();
     let observed = Observed {
@@ -95,9 +110,9 @@ pub fn replicate(
         occupied: &occupied,
         unfinished: session.unfinished.as_deref(),
         changed: changed.as_ref(),
+        foreign: foreign.as_deref(),
         adopt: request.adopt,
     };
-    let sync_point = sync_point(session, repository)?;
     let id = repository.header().id;
     let to = point_ref(&newest);
     match plan(&observed, request.machine, id, sync_point.as_ref(), &newest)? {
@@ -120,7 +135,6 @@ pub fn replicate(
             Ok(Replicated::Seeded { to })
         }
         Plan::Repair { reason } => {
-            // They are opened anew, as what they are now.
             drop(targets);
             repair(session, reason)
         }
@@ -139,7 +153,7 @@ fn replay(
     progress: &Progress,
 ) -> Result<(), ReplayError> {
     let Some(record) = session.record().cloned() else { return Ok(()) };
-    check_room(session, targets, needs.journal_bytes, needs.growth_bytes)?;
+    check_room(session, targets, &needs)?;
     for (target, disk) in targets.iter().zip(&delta.to.manifest.disks) {
         target.check_room(disk.size_bytes).map_err(|e| ReplayError::target(&disk.name, e))?;
     }
@@ -186,6 +200,7 @@ fn check_targets(
 /// The targets of a clean replica, claimed, and the first that is not as it was left.
 fn open_unchanged(
     session: &ReplicaSession,
+    specs: &[TargetSpec],
 ) -> Result<(Vec<Target>, Option<IdentityChange>), ReplayError> {
     let Some(record) = session.record() else { return Ok((Vec::new(), None)) };
     if !matches!(record.state, State::Clean { .. }) {
@@ -193,16 +208,10 @@ fn open_unchanged(
     }
     let mut targets = Vec::with_capacity(record.disks.len());
     for disk in &record.disks {
-        let Some(identity) = &disk.identity else { continue };
-        let (fs, kind) = (session.fs.as_ref(), Some(identity.kind));
-        match Target::open(fs, &identity.path, kind, TargetAccess::Write) {
-            Ok(target) => targets.push(target),
+        match open_configured(session.fs.as_ref(), disk, specs)? {
+            Some((target, _)) => targets.push(target),
             // Gone, or something else now: the comparison makes it anew.
-            Err(
-                crate::destination::TargetError::Missing { path }
-                | crate::destination::TargetError::WrongKind { path, .. },
-            ) => return Ok((Vec::new(), Some(IdentityChange::missing(path)))),
-            Err(error) => return Err(ReplayError::target(&disk.name, error)),
+            None => return Ok((Vec::new(), Some(IdentityChange::missing(disk.path.clone())))),
         }
     }
     let change = first_change(record, &targets)?;
@@ -214,6 +223,10 @@ fn first_change(
     targets: &[Target],
 ) -> Result<Option<IdentityChange>, ReplayError> {
     for (disk, target) in record.disks.iter().zip(targets) {
+        if target.kind() == TargetKind::Device {
+            // What others wrote may still wait in memory: it must count before our own writes do.
+            target.sync().map_err(|error| ReplayError::target(&disk.name, error))?;
+        }
         let now = target.identity().map_err(|error| ReplayError::target(&disk.name, error))?;
         if let Some(Err(change)) = disk.identity.as_ref().map(|identity| identity.matches(&now)) {
             return Ok(Some(change));
@@ -233,48 +246,32 @@ fn occupied_targets(
     let mut occupied = Vec::new();
     for spec in &request.targets {
         let is_needed = point.manifest.disk(&spec.disk).is_some();
+        // Of a path that is known, `first_foreign` looks at what is there.
         if !is_needed || known.iter().any(|disk| disk.path == spec.path) {
             continue;
         }
-        let Some(stat) = session.fs.stat(&spec.path)? else { continue };
-        let was_moved = known.iter().filter_map(|disk| disk.identity.as_ref()).any(|identity| {
-            identity.raw_device == stat.raw_device
-                && (identity.device, identity.inode) == (stat.device, stat.inode)
-        });
-        if !was_moved && !is_blank(session, spec)? {
+        if session.fs.stat(&spec.path)?.is_none() {
+            continue;
+        }
+        let error = |error| ReplayError::target(&spec.disk, error);
+        let (fs, kind) = (session.fs.as_ref(), Some(spec.kind));
+        let target = Target::open(fs, &spec.path, kind, TargetAccess::Write).map_err(error)?;
+        let now = target.identity().map_err(error)?;
+        if !known.iter().any(|disk| disk.is_at(&now)) && !is_blank(&target, spec)? {
             occupied.push(spec.path.clone());
         }
     }
     Ok(occupied)
 }
 
-/// An image is never blank: it is somebody's. A device is when it begins and ends with zeros,
-/// where partition tables, file systems and volume managers put their marks.
-fn is_blank(session: &ReplicaSession, spec: &TargetSpec) -> Result<bool, ReplayError> {
-    let error = |error| ReplayError::target(&spec.disk, error);
-    let fs = session.fs.as_ref();
-    let target =
-        Target::open(fs, &spec.path, Some(spec.kind), TargetAccess::Write).map_err(error)?;
-    if spec.kind == TargetKind::Image {
-        return Ok(target.size() == 0);
-    }
-    let mut piece = vec![0; target.size().min(MIB) as usize];
-    for offset in [0, target.size() - piece.len() as u64] {
-        target.read_exact_at(&mut piece, offset).map_err(error)?;
-        if !crate::chunk::is_zero(&piece) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The point that the replica is at, if the repository still has it whole.
+/// The point that the replica is, or was last, at, if the repository still has it whole.
 fn sync_point(
     session: &ReplicaSession,
     repository: &Repository,
 ) -> Result<Option<Point>, ReplayError> {
-    let Some(State::Clean { point }) = session.record().map(|record| &record.state) else {
-        return Ok(None);
+    let point = match session.record().map(|record| &record.state) {
+        Some(State::Clean { point } | State::Applying { from: point, .. }) => point,
+        _ => return Ok(None),
     };
     match load_point(repository, point.id) {
         Ok(found) => Ok(Some(found)),
@@ -287,21 +284,15 @@ fn sync_point(
 fn check_room(
     session: &ReplicaSession,
     targets: &[Target],
-    journal_bytes: u64,
-    growth_bytes: u64,
+    needs: &Needs,
 ) -> Result<(), ReplayError> {
-    let home = session.home.folder();
-    let free_bytes = session.fs.free_bytes(home)?;
-    let same_file_system = |target: &Target| {
-        let folder = parent_dir(target.path());
-        let device = |path: &Path| session.fs.stat(path).ok().flatten().map(|stat| stat.device);
-        target.kind() == TargetKind::Image && device(&folder) == device(home)
-    };
-    let shares = targets.iter().any(same_file_system);
-    let needed_bytes = journal_bytes + if shares { growth_bytes } else { 0 };
-    if needed_bytes > free_bytes {
-        let what = if shares { "the journal and the images" } else { "the journal" };
-        return Err(ReplayError::NoSpace { path: home.to_owned(), what, needed_bytes, free_bytes });
+    let fs = session.fs.as_ref();
+    let mut room = Room::default();
+    room.add(fs, session.home.folder(), needs.journal_bytes)?;
+    for (target, growth_bytes) in targets.iter().zip(&needs.growth_bytes) {
+        if target.kind() == TargetKind::Image {
+            room.add(fs, &parent_dir(target.path()), *growth_bytes)?;
+        }
     }
-    Ok(())
+    room.check(fs, "the journal and what the images gain")
 }

@@ -4,7 +4,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::destination::{
     CopyError, CopyMode, CopyOptions, CopyOutcome, DiskRecord, PointRef, ReplicaHome,
     ReplicaRecord, State, Superblock, SuperblockError, Target, TargetAccess, TargetError,
-    copy_tree,
+    TargetKind, copy_tree,
 };
 use crate::extent::Extent;
 use crate::fsio::{FileError, FileLock, FileSystem, LockError, LockHolder, LockMode};
@@ -187,8 +187,16 @@ fn compare(
         return Ok(CopyOutcome { differing: vec![missing], differing_bytes: missing.len() });
     }
     let options = CopyOptions { mode: CopyMode::Compare, workers: request.workers };
-    copy_tree(repository, catalog, &tree, target, options, progress).map_err(|error| match error {
+    let compared = copy_tree(repository, catalog, &tree, target, options, progress);
+    let mut outcome = compared.map_err(|error| match error {
         CopyError::Cancelled(cancelled) => cancelled.into(),
         error => VerifyError::Copy { disk: disk.name.clone(), error: Box::new(error) },
-    })
+    })?;
+    // An image has exactly the disk's size; a device may have more.
+    if target.kind() == TargetKind::Image && target.size() > tree.size_bytes {
+        let surplus = Extent::between(tree.size_bytes, target.size());
+        outcome.differing_bytes += surplus.len();
+        outcome.differing.push(surplus);
+    }
+    Ok(outcome)
 }

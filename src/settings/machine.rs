@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{
-    DiskSettings, ImageFormat, Keep, MachineSettings, PlaceKind, Schedule, SourceSettings,
-};
+use super::types::{DiskSettings, Keep, MachineSettings, PlaceKind, Schedule, SourceSettings};
 use super::{DEFINITION_FILES_MAX, values};
+use crate::source::ImageFormat;
 use crate::units::Name;
 
 /// Sources of the design that are still to come.

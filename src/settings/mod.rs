@@ -22,14 +22,15 @@ mod values;
 
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
-    DiskSettings, EncryptionSettings, ImageFormat, Keep, MachineSettings, PlaceKind,
-    ReplicaDiskSettings, ReplicaSettings, RepositorySettings, Schedule, Settings, SourceSettings,
-    Trigger,
+    DiskSettings, EncryptionSettings, Keep, MachineSettings, PlaceKind, ReplicaDiskSettings,
+    ReplicaSettings, RepositorySettings, Schedule, Settings, SourceSettings, Trigger,
 };
 
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+
+pub(crate) use reader::nearest;
 
 use crosscheck::Drafts;
 use findings::Findings;

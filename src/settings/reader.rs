@@ -111,7 +111,7 @@ impl<'a> TableReader<'a> {
 }
 
 /// The candidate that `given` was probably meant to be.
-pub(super) fn nearest<'k>(given: &str, candidates: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(given: &str, candidates: &[&'k str]) -> Option<&'k str> {
     const GIVEN_BYTES_MAX: usize = 64;
     // More than there are time zones; comparing with each takes time.
     const CANDIDATES_MAX: usize = 1000;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::Problem;
+use crate::source::ImageFormat;
 use crate::units::Name;
 
 /// Everything that the settings file says. Invariant: every name that one part mentions exists
@@ -98,15 +99,6 @@ pub enum PlaceKind {
     Image,
     /// A block device.
     Device,
-}
-
-/// Format of an image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ImageFormat {
-    /// The content of the disk, byte for byte.
-    Raw,
-    /// QEMU's format.
-    Qcow2,
 }
 
 /// When something runs by itself.

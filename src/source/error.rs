@@ -53,7 +53,7 @@ pub enum SourceError {
     CannotLock(#[source] FileError),
     /// The device is mounted or in use.
     #[error(transparent)]
-    Claimed(#[from] DeviceClaimError),
+    Claimed(DeviceClaimError),
     /// The device cannot be read past the page cache.
     #[error("{} refuses direct reads ({source}), and what the page cache holds of a device may be \
         old; copy it to an image and give that instead", path.display())]
@@ -168,11 +168,18 @@ impl SourceError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::InUse { .. } | Self::Changed { .. } => false,
-            Self::Claimed(DeviceClaimError::Busy { .. }) => false,
-            Self::File(error) | Self::Claimed(DeviceClaimError::File(error)) => {
-                error.is_permanent()
-            }
+            Self::Claimed(claim) => !matches!(claim, DeviceClaimError::Busy { .. }),
+            Self::File(error) => error.is_permanent(),
             _ => true,
+        }
+    }
+}
+
+impl From<DeviceClaimError> for SourceError {
+    fn from(error: DeviceClaimError) -> Self {
+        match error {
+            DeviceClaimError::File(error) => Self::File(error),
+            other => Self::Claimed(other),
         }
     }
 }

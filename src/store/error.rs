@@ -114,19 +114,6 @@ pub enum StoreError {
          machine's memory or processor is failing; test the memory before the next backup"
     )]
     MemoryFault,
-    /// The file system has too little room.
-    #[error(
-        "not enough space in {}: {needed} bytes are needed, {free} are free; free some or move \
-         the repository", path.display()
-    )]
-    NoSpace {
-        /// Where.
-        path: PathBuf,
-        /// Bytes needed.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-    },
     /// The operating system gave no random numbers.
     #[error("the system's random source failed: {0}")]
     Random(#[source] std::io::Error),

@@ -35,7 +35,7 @@ impl Encryption {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// [`REPOSITORY_FORMAT`] at the time of writing.
+    /// The format that it was written in.
     pub format: u64,
     /// The repository's identity.
     pub id: RepositoryId,
@@ -82,6 +82,9 @@ impl Header {
     pub(super) fn decode(text: &[u8], path: &Path) -> Result<UncheckedHeader, StoreError> {
         let damaged = |reason: String| StoreError::Header { path: path.to_owned(), reason };
         let any: Any = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
+        if any.header.format == 0 {
+            return Err(damaged("a format of 0 does not exist".to_owned()));
+        }
         if any.header.format > REPOSITORY_FORMAT {
             return Err(StoreError::NewerFormat {
                 path: crate::fsio::parent_dir(path),

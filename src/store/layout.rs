@@ -1,7 +1,7 @@
 //! Where the parts of a repository lie in its folder.
 
 use crate::fsio::LockHolder;
-use crate::units::{Name, PackName, PointId, RunId, SlotId};
+use crate::units::{ChunkName, PackName, PointId, RunId, SlotId};
 use std::path::{Path, PathBuf};
 
 /// Paths of a repository in a folder.
@@ -86,9 +86,10 @@ impl Layout {
         self.root.join("locks/repository.lock")
     }
 
-    /// Held exclusively by a backup of `machine`.
-    pub fn machine_lock(&self, machine: &Name) -> PathBuf {
-        self.root.join(format!("locks/machine-{machine}.lock"))
+    /// Held exclusively by a backup of the machine whose name has this digest: in an encrypted
+    /// repository the names themselves are secret.
+    pub fn machine_lock(&self, digest: ChunkName) -> PathBuf {
+        self.root.join(format!("locks/machine-{}.lock", digest.short()))
     }
 
     /// Note for a lock that is held for `work`.

@@ -166,7 +166,7 @@ impl Repository {
     /// Busy while another one runs.
     pub fn lock_machine(&self, machine: &Name) -> Result<FileLock, StoreError> {
         let holder = Layout::holder(format!("backup of {machine}"));
-        let path = self.layout.machine_lock(machine);
+        let path = self.layout.machine_lock(self.keys.namer().chunk(machine.as_str().as_bytes()));
         Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Exclusive, &holder)?)
     }
 

@@ -247,7 +247,7 @@ pub(super) fn unlock(
             continue;
         };
         let Ok(slot) = serde_json::from_slice::<Slot>(&text) else { continue };
-        if !secret.fits(&slot.wrapping) {
+        if slot.format != SLOT_FORMAT || !secret.fits(&slot.wrapping) {
             continue;
         }
         tried += 1;

@@ -219,7 +219,8 @@ impl World {
         fs: &Arc<dyn FileSystem>,
         replica: &str,
     ) -> Result<ReplicaSession, ReplayError> {
-        ReplicaSession::open(fs, self.replica_home(replica), &name(replica))
+        let targets = self.targets(replica);
+        ReplicaSession::open(fs, self.replica_home(replica), &name(replica), &targets)
     }
 
     pub fn replica_disk(&self, replica: &str, disk: &str) -> Vec<u8> {

@@ -79,6 +79,14 @@ pub struct DiskRecord {
     pub identity: Option<TargetIdentity>,
 }
 
+impl DiskRecord {
+    /// Whether a target with the identity `now` is the one that was recorded, whatever was
+    /// written to it since.
+    pub fn is_at(&self, now: &TargetIdentity) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.is_same_place(now))
+    }
+}
+
 /// All that a superblock holds.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

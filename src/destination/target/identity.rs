@@ -138,18 +138,26 @@ impl IdentityChange {
 }
 
 impl TargetIdentity {
-    /// Whether `now` is still the same image file, whoever wrote to it. Of a device, and of the
-    /// device number of a file system, which a restart can change, nothing is said.
-    ///
-    /// # Errors
-    /// Another file has its name.
-    pub fn is_same_file(&self, now: &Self) -> Result<(), IdentityChange> {
-        if self.kind == TargetKind::Device || self.inode == now.inode {
-            return Ok(());
+    /// Whether `now` is the same file or device, whatever was written to it since. A device is
+    /// only known within one boot of the system: its number may then belong to another.
+    pub fn is_same_place(&self, now: &Self) -> bool {
+        if self.kind != now.kind {
+            return false;
         }
-        let inode = |it: &Self| format!("inode {}", it.inode);
-        let difference = Difference::Replaced { was: inode(self), now: inode(now) };
-        Err(IdentityChange { path: now.path.clone(), difference })
+        match self.kind {
+            // The number of a file system may change when the system starts anew.
+            TargetKind::Image => {
+                self.inode == now.inode && (self.device == now.device || self.path == now.path)
+            }
+            TargetKind::Device => match (&self.activity, &now.activity) {
+                (Some(before), Some(after)) => {
+                    self.raw_device == now.raw_device
+                        && before.boot_id == after.boot_id
+                        && before.diskseq == after.diskseq
+                }
+                _ => false,
+            },
+        }
     }
 
     /// Whether `now` is this target, untouched.

@@ -56,6 +56,20 @@ fn a_sparse_disk_of_one_tebibyte_is_passed_over_at_once() {
 }
 
 #[test]
+fn clusters_that_were_only_allocated_in_advance_are_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.qcow2");
+    qemu_img("create -q -f qcow2 -o preallocation=metadata", &[&path, "20G".as_ref()]);
+    write(&path, &["write -P 7 9G 64k".to_owned()]);
+    let source = open(&spec(&path, None)).unwrap();
+    let extents = source.data_extents(Extent::between(0, source.size_bytes())).unwrap();
+    let data = Extent::between(9 << 30, (9 << 30) + 65_536);
+    let bytes: u64 = extents.iter().map(Extent::len).sum();
+    assert!(extents.iter().any(|extent| extent.intersection(data) == data), "{extents:?}");
+    assert!(bytes < 1 << 20, "{extents:?}");
+}
+
+#[test]
 fn devices_are_read_past_the_page_cache_at_any_position() {
     let folder = tempfile::tempdir().unwrap();
     for (sector_bytes, tail_bytes) in [(512, 0), (512, 3 * 512), (4096, 0), (4096, 5 * 4096)] {

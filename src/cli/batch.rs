@@ -1,0 +1,143 @@
+//! Several runs of one command: one that fails does not stop the others.
+
+use super::App;
+use super::failure::Failure;
+use super::text;
+use super::watch::Watch;
+use crate::catalog::RunStatus;
+use crate::operations::RunResult;
+use crate::progress::Progress;
+use crate::report::{Action, ExitCode, Message, Summary, Tally};
+use jiff::Timestamp;
+
+/// The runs of one command so far.
+pub(super) struct Batch<'a> {
+    app: &'a App,
+    kind: Action,
+    started: Timestamp,
+    tally: Tally,
+    /// What each run would make the process exit with.
+    codes: Vec<ExitCode>,
+    /// Whether each message must say which of several runs it is about.
+    several: bool,
+    total: Summary,
+}
+
+impl<'a> Batch<'a> {
+    /// Up to `planned` runs of a command that is `kind`.
+    pub fn new(app: &'a App, kind: Action, planned: usize) -> Self {
+        let started = Timestamp::now();
+        let total = Summary::new(kind, RunStatus::Completed, started);
+        let several = planned != 1;
+        Self { app, kind, started, tally: Tally::default(), codes: Vec::new(), several, total }
+    }
+
+    /// Does one run, which is `work` (`backup of web01`) on `subject`, and tells how it ended.
+    /// After the user asked to stop, nothing begins any more.
+    pub fn run(
+        &mut self,
+        subject: &str,
+        work: String,
+        run: impl FnOnce(&Progress) -> RunResult,
+    ) -> bool {
+        if self.app.interrupt.requested() {
+            self.codes.push(ExitCode::Interrupted);
+            return false;
+        }
+        let result = self.app.interrupt.work(|progress| {
+            let _watch = Watch::start(&self.app.output, work, progress);
+            run(progress)
+        });
+        match result {
+            Ok(summary) => {
+                self.tell(&summary);
+                self.count(&summary, ExitCode::Done);
+                true
+            }
+            Err(failed) => {
+                let mut failure = Failure::from(&failed.error);
+                if self.several && failure.code != ExitCode::Interrupted {
+                    failure.message = format!("{subject}: {}", failure.message);
+                }
+                self.tell_failed(&failure, &failed.summary);
+                self.count(&failed.summary, failure.code);
+                false
+            }
+        }
+    }
+
+    /// A run that was done otherwise.
+    pub fn add(&mut self, summary: &Summary) {
+        self.tell(summary);
+        let code = match summary.status {
+            RunStatus::Incomplete => ExitCode::Incomplete,
+            _ => ExitCode::Done,
+        };
+        self.count(summary, code);
+    }
+
+    /// A run that was done otherwise, and failed.
+    pub fn add_failed(&mut self, subject: &str, mut failure: Failure, mut summary: Summary) {
+        summary.reason = Some(failure.message.clone());
+        if self.several {
+            failure.message = format!("{subject}: {}", failure.message);
+        }
+        self.tell_failed(&failure, &summary);
+        self.count(&summary, failure.code);
+    }
+
+    /// The end of the command: the summary of all runs, where there was not just one.
+    pub fn end(self) -> ExitCode {
+        let status = self.tally.status();
+        let code = self.code();
+        if self.several {
+            let mut summary = Summary::new(self.kind, status, self.started);
+            summary.counts = self.total.counts;
+            summary.runs = Some(self.tally);
+            if code == ExitCode::Interrupted {
+                summary.status = RunStatus::Incomplete;
+            }
+            self.app.output.sentence(&text::tally(&summary));
+            self.app.output.message(&Message::Summary(summary));
+        }
+        code
+    }
+
+    fn code(&self) -> ExitCode {
+        if self.codes.contains(&ExitCode::Interrupted) {
+            return ExitCode::Interrupted;
+        }
+        match (self.tally.status(), self.codes.as_slice()) {
+            // When all failed for the same reason, that is the reason.
+            (RunStatus::Failed, [first, rest @ ..]) if rest.iter().all(|code| code == first) => {
+                *first
+            }
+            (RunStatus::Failed, _) => ExitCode::Failed,
+            (RunStatus::Incomplete, _) => ExitCode::Incomplete,
+            _ => ExitCode::Done,
+        }
+    }
+
+    fn tell(&self, summary: &Summary) {
+        self.app.output.sentence(&text::summary(summary));
+        self.finish_telling(summary);
+    }
+
+    fn tell_failed(&self, failure: &Failure, summary: &Summary) {
+        self.app.output.error(failure);
+        self.finish_telling(summary);
+    }
+
+    fn finish_telling(&self, summary: &Summary) {
+        for warning in &summary.warnings {
+            self.app.output.warning(warning);
+        }
+        self.app.output.message(&Message::Summary(summary.clone()));
+    }
+
+    fn count(&mut self, summary: &Summary, code: ExitCode) {
+        self.tally.count(summary.status);
+        self.codes.push(code);
+        self.total.counts.add(&summary.counts);
+    }
+}

@@ -1,0 +1,92 @@
+//! Commands that show what there is.
+
+use super::App;
+use super::failure::Failure;
+use super::tables;
+use crate::catalog::RunStatus;
+use crate::operations::{self, PointsReport};
+use crate::report::{Action, ExitCode, Message, Summary, Tally};
+use jiff::Timestamp;
+
+pub(super) fn points(app: &App, machine: Option<&str>) -> Result<ExitCode, Failure> {
+    let started = Timestamp::now();
+    let mut report = PointsReport { points: Vec::new(), warnings: Vec::new() };
+    let mut tally = Tally::default();
+    match machine {
+        Some(machine) => {
+            report = operations::machine_points(&app.settings, machine)?;
+            tally.count(RunStatus::Completed);
+        }
+        None => {
+            for repository in app.settings.repositories.keys() {
+                match operations::repository_points(&app.settings, repository) {
+                    Ok(more) => {
+                        report.points.extend(more.points);
+                        report.warnings.extend(more.warnings);
+                        tally.count(RunStatus::Completed);
+                    }
+                    // With only one, its error is that of the command.
+                    Err(error) if app.settings.repositories.len() == 1 => return Err(error.into()),
+                    Err(error) => {
+                        let mut failure = Failure::from(error);
+                        failure.message = format!("{repository}: {}", failure.message);
+                        app.output.error(&failure);
+                        tally.count(RunStatus::Failed);
+                    }
+                }
+            }
+        }
+    }
+    Ok(tell_points(app, report, tally, started))
+}
+
+fn tell_points(app: &App, report: PointsReport, tally: Tally, started: Timestamp) -> ExitCode {
+    match report.points.is_empty() {
+        true => app.output.sentence("there are no points yet"),
+        false => app.output.result(&tables::points(&report.points)),
+    }
+    for warning in &report.warnings {
+        app.output.warning(warning);
+    }
+    let (status, code) = match (tally.status(), report.warnings.is_empty()) {
+        (RunStatus::Failed, _) => (RunStatus::Failed, ExitCode::Failed),
+        (RunStatus::Completed, true) => (RunStatus::Completed, ExitCode::Done),
+        _ => (RunStatus::Incomplete, ExitCode::Incomplete),
+    };
+    let mut summary = Summary::new(Action::Points, status, started);
+    summary.warnings = report.warnings;
+    for point in report.points {
+        app.output.message(&Message::Point(point));
+    }
+    app.output.message(&Message::Summary(summary));
+    code
+}
+
+pub(super) fn status(app: &App) -> ExitCode {
+    let started = Timestamp::now();
+    let report = operations::status(&app.settings, started);
+    let mut tables = vec![tables::repositories(&report.repositories)];
+    if !report.machines.is_empty() {
+        tables.push(tables::machines(&report.machines));
+    }
+    if !report.replicas.is_empty() {
+        tables.push(tables::replicas(&report.replicas));
+    }
+    app.output.result(&tables.join("\n\n"));
+    let complete = report.is_complete();
+    let warnings = report.all_warnings();
+    for warning in &warnings {
+        app.output.warning(warning);
+    }
+    let repositories = report.repositories.into_iter().map(Message::Repository);
+    let machines = report.machines.into_iter().map(Message::Machine);
+    let replicas = report.replicas.into_iter().map(Message::Replica);
+    for message in repositories.chain(machines).chain(replicas) {
+        app.output.message(&message);
+    }
+    let status = if complete { RunStatus::Completed } else { RunStatus::Incomplete };
+    let mut summary = Summary::new(Action::Status, status, started);
+    summary.warnings = warnings;
+    app.output.message(&Message::Summary(summary));
+    if complete { ExitCode::Done } else { ExitCode::Incomplete }
+}

@@ -1,0 +1,155 @@
+//! The command line.
+//!
+//! Raw arguments (`args`) become names that exist (`select`), these become runs (`batch`), and
+//! what comes of them goes to people or programs (`output`, `text`, `tables`). Exit codes are
+//! those of [`ExitCode`].
+
+mod args;
+mod batch;
+mod config;
+mod demo;
+mod failure;
+mod generate;
+mod interrupt;
+mod lists;
+mod output;
+mod restore;
+mod runs;
+mod select;
+mod tables;
+mod text;
+mod watch;
+
+use crate::catalog::RunStatus;
+use crate::report::{Action, ExitCode, Message, Summary};
+use crate::settings::Settings;
+use args::{
+    BackupCommand, CatalogCommand, Cli, Command, ConfigCommand, GlobalArgs, ReplicateCommand,
+};
+use clap::Parser;
+use failure::Failure;
+use interrupt::Interrupt;
+use output::Output;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+/// What all commands work with.
+struct App {
+    settings: Settings,
+    output: Arc<Output>,
+    interrupt: Interrupt,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    let output = Arc::new(Output::new(&cli.global));
+    start_log(&cli.global);
+    let started = jiff::Timestamp::now();
+    let action = cli.command.action();
+    let code = match dispatch(cli, &output) {
+        Ok(code) => code,
+        Err(failure) => {
+            output.error(&failure);
+            let mut summary = Summary::new(action, RunStatus::Failed, started);
+            summary.reason = Some(failure.message);
+            output.message(&Message::Summary(summary));
+            failure.code
+        }
+    };
+    output.end(code).into()
+}
+
+fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
+    match &cli.command {
+        Command::Completions { shell } => return Ok(generate::completions(*shell, output)),
+        Command::Man { dir } => return generate::man(dir.as_deref(), output),
+        Command::Demo { keep } => return demo::run(*keep, output),
+        Command::Config { command: ConfigCommand::Check } => {
+            return config::check(&cli.global.config, output);
+        }
+        _ => {}
+    }
+    let settings = Settings::load(&cli.global.config)?;
+    if cli.global.verbose > 0 {
+        config::notices(&settings, output);
+    }
+    let app = App { settings, output: Arc::clone(output), interrupt: Interrupt::install()? };
+    match cli.command {
+        Command::Init { repositories } => runs::init(&app, &repositories),
+        Command::Backup { command: BackupCommand::Now { machines } } => {
+            runs::backup(&app, &machines)
+        }
+        Command::Replicate { command: ReplicateCommand::Now { replicas, backup_first, adopt } } => {
+            runs::replicate(&app, &replicas, backup_first, adopt)
+        }
+        Command::Points { machine } => lists::points(&app, machine.as_deref()),
+        Command::Status => Ok(lists::status(&app)),
+        Command::Restore(args) => restore::restore(&app, args),
+        Command::Verify { replicas } => runs::verify(&app, &replicas),
+        Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
+            runs::catalog_rebuild(&app, &repositories)
+        }
+        // Done above, without settings.
+        Command::Config { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Demo { .. } => Ok(ExitCode::Done),
+    }
+}
+
+/// A command line that is not understood, or a request for help.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Help or the version. Nobody who closed the pipe wants to hear of that.
+        let _ = error.print();
+        return ExitCode::Done;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or_default();
+        let failure = Failure::usage(first.trim_start_matches("error: "));
+        Output::error_as_json(&failure);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::Usage
+}
+
+/// Lines for people who watch a log: `key=value`, on standard error.
+fn start_log(global: &GlobalArgs) {
+    let level = match (global.quiet || global.json, global.verbose) {
+        (true, _) => tracing::Level::ERROR,
+        (false, 0) => tracing::Level::INFO,
+        (false, _) => tracing::Level::DEBUG,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_max_level(level);
+    // It fails only when there is one already, as in a test.
+    let _ = subscriber.try_init();
+}
+
+impl Command {
+    fn action(&self) -> Action {
+        match self {
+            Self::Init { .. } => Action::Init,
+            Self::Config { .. } => Action::ConfigCheck,
+            Self::Backup { .. } => Action::Backup,
+            Self::Points { .. } => Action::Points,
+            Self::Replicate { .. } => Action::Replicate,
+            Self::Status => Action::Status,
+            Self::Restore(_) => Action::Restore,
+            Self::Verify { .. } => Action::Verify,
+            Self::Catalog { .. } => Action::CatalogRebuild,
+            Self::Demo { .. } => Action::Demo,
+            Self::Completions { .. } | Self::Man { .. } => Action::Generate,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Bringing a point back. What would be lost by it is shown and asked for first.
+
+use super::App;
+use super::args::RestoreArgs;
+use super::batch::Batch;
+use super::failure::Failure;
+use super::text;
+use crate::catalog::RunStatus;
+use crate::operations::{PreparedRestore, RestoreRequest, prepare_restore};
+use crate::report::{Action, ExitCode, Message, PlanLine, Summary};
+use crate::units::format_bytes;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::io::{BufRead, IsTerminal, Write};
+
+pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure> {
+    let started = Timestamp::now();
+    let request = RestoreRequest {
+        machine: args.machine,
+        disk: args.disk,
+        point: args.point,
+        zone: TimeZone::system(),
+        to: args.to,
+        force: args.force,
+    };
+    let prepared = prepare_restore(&app.settings, &request)?;
+    let plan = prepared.plan();
+    app.output.message(&Message::Point(prepared.point()));
+    for line in &plan {
+        app.output.message(&Message::Plan(line.clone()));
+    }
+    let overwrites = plan.iter().any(|line| line.overwrites);
+    if args.dry_run {
+        app.output.result(&describe(&prepared, &plan, started));
+        let mut summary = Summary::new(Action::Restore, RunStatus::Skipped, started);
+        let point = prepared.point();
+        summary.machine = Some(point.machine);
+        (summary.point, summary.sequence) = (Some(point.point), Some(point.sequence));
+        summary.reason = Some("dry run: nothing was written".to_owned());
+        app.output.sentence(&text::summary(&summary));
+        app.output.message(&Message::Summary(summary));
+        return Ok(ExitCode::Done);
+    }
+    if overwrites && !args.yes {
+        confirm(app, &describe(&prepared, &plan, started))?;
+    }
+    let machine = prepared.point().machine;
+    let mut batch = Batch::new(app, Action::Restore, 1);
+    batch.run(machine.as_str(), format!("restore of {machine}"), |progress| prepared.run(progress));
+    Ok(batch.end())
+}
+
+/// What would be done, and what is known of the point.
+fn describe(prepared: &PreparedRestore<'_>, plan: &[PlanLine], now: Timestamp) -> String {
+    let point = prepared.point();
+    let age = u64::try_from(now.as_second() - point.time.as_second()).unwrap_or(0);
+    let mut lines = vec![format!(
+        "restore {} from point {} of {} ({} ago), {} in {} disk{}, made on {}",
+        point.machine,
+        text::point(point.sequence, point.point),
+        text::time(point.time),
+        text::age(age),
+        format_bytes(point.size_bytes()),
+        point.disks.len(),
+        if point.disks.len() == 1 { "" } else { "s" },
+        point.host,
+    )];
+    for line in plan {
+        let lost = if line.overwrites { "  (what is there will be lost)" } else { "" };
+        let size = format_bytes(line.size_bytes);
+        lines.push(format!("  {} ({size}) to {}{lost}", line.name, line.path));
+    }
+    lines.join("\n")
+}
+
+/// Asks on a terminal; anywhere else, `--yes` must have been given.
+fn confirm(app: &App, plan: &str) -> Result<(), Failure> {
+    if app.output.json || !std::io::stdin().is_terminal() {
+        let message = format!(
+            "{plan}\nnothing was written, as there is no terminal to ask on; add `--yes` if that \
+             is what you want, or `--dry-run` to see the plan"
+        );
+        return Err(Failure::usage(message));
+    }
+    let mut terminal = std::io::stderr().lock();
+    // Whoever cannot see the question cannot answer it with "yes".
+    let _ = write!(terminal, "{plan}\ntype \"yes\" to go on: ");
+    let _ = terminal.flush();
+    drop(terminal);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    match read {
+        Ok(_) if answer.trim() == "yes" => Ok(()),
+        _ => Err(Failure::new(ExitCode::Failed, "not confirmed; nothing was written")),
+    }
+}

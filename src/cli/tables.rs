@@ -1,0 +1,124 @@
+//! Tables for people.
+
+use super::text;
+use crate::catalog::RunStatus;
+use crate::point::Consistency;
+use crate::report::{LastRun, MachineStatus, PointAt, PointLine, ReplicaStatus, RepositoryStatus};
+use crate::units::format_bytes;
+use comfy_table::{CellAlignment, Table, presets};
+
+const NONE: &str = "-";
+
+/// A table without lines; the columns in `right` hold numbers.
+fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied()).add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| NONE.to_owned())
+}
+
+fn consistency(consistency: Consistency) -> &'static str {
+    match consistency {
+        Consistency::CrashConsistent => "crash-consistent",
+        Consistency::ApplicationConsistent => "application-consistent",
+        Consistency::Offline => "offline",
+    }
+}
+
+pub(super) fn points(points: &[PointLine]) -> String {
+    let rows = points.iter().map(|point| {
+        vec![
+            point.machine.to_string(),
+            format!("#{}", point.sequence.0),
+            point.point.short(),
+            text::time(point.time),
+            format_bytes(point.size_bytes()),
+            point.disks.len().to_string(),
+            consistency(point.consistency).to_owned(),
+        ]
+    });
+    let header = ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY"];
+    render(&header, &[1, 4, 5], rows.collect())
+}
+
+pub(super) fn repositories(repositories: &[RepositoryStatus]) -> String {
+    let rows = repositories.iter().map(|status| {
+        let state = match (status.reachable, status.damages.len()) {
+            (false, _) => "unreachable".to_owned(),
+            (true, 0) => "reachable".to_owned(),
+            (true, count) => format!("{count} damaged"),
+        };
+        vec![
+            status.repository.to_string(),
+            state,
+            or_none(status.points.map(|count| count.to_string())),
+            or_none(status.packs_bytes.map(format_bytes)),
+            or_none(status.free_bytes.map(format_bytes)),
+            status.path.clone(),
+        ]
+    });
+    let header = ["REPOSITORY", "STATE", "POINTS", "PACKS", "FREE", "PATH"];
+    render(&header, &[2, 3, 4], rows.collect())
+}
+
+pub(super) fn machines(machines: &[MachineStatus]) -> String {
+    let rows = machines.iter().map(|status| {
+        vec![
+            status.machine.to_string(),
+            or_none(status.points.map(|count| count.to_string())),
+            or_none(status.newest.as_ref().map(point_at)),
+            or_none(status.newest.map(|newest| text::time(newest.time))),
+            or_none(status.age_s.map(text::age)),
+            last_run(status.last_run.as_ref()),
+        ]
+    });
+    let header = ["MACHINE", "POINTS", "NEWEST", "TIME", "AGE", "LAST BACKUP"];
+    render(&header, &[1], rows.collect())
+}
+
+pub(super) fn replicas(replicas: &[ReplicaStatus]) -> String {
+    let rows = replicas.iter().map(|status| {
+        let lag = match (status.lag_points, status.lag_s) {
+            (Some(0), _) => "none".to_owned(),
+            (Some(1), Some(seconds)) => format!("1 point, {}", text::age(seconds)),
+            (Some(count), Some(seconds)) => format!("{count} points, {}", text::age(seconds)),
+            _ => NONE.to_owned(),
+        };
+        vec![
+            status.replica.to_string(),
+            status.machine.to_string(),
+            status.state.clone(),
+            or_none(status.at.as_ref().map(point_at)),
+            lag,
+            last_run(status.last_run.as_ref()),
+        ]
+    });
+    let header = ["REPLICA", "MACHINE", "STATE", "POINT", "LAG", "LAST REPLICATION"];
+    render(&header, &[], rows.collect())
+}
+
+fn point_at(at: &PointAt) -> String {
+    text::point(at.sequence, at.point)
+}
+
+fn last_run(run: Option<&LastRun>) -> String {
+    let Some(run) = run else { return NONE.to_owned() };
+    let word = match run.status {
+        RunStatus::Running => "running or cut off",
+        RunStatus::Completed => "completed",
+        RunStatus::Skipped => "skipped",
+        RunStatus::Failed => "failed",
+        RunStatus::Incomplete => "incomplete",
+    };
+    format!("{word}, {}", text::time(run.started))
+}

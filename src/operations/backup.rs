@@ -1,0 +1,82 @@
+//! Backing a machine up.
+
+use super::error::{DefinitionNameReason, known};
+use super::run::{About, Done, RunResult, execute, now};
+use super::{OperationError, damage, open};
+use crate::backup::{BackupRequest, backup};
+use crate::catalog::RunKind;
+use crate::point::Consistency;
+use crate::progress::Progress;
+use crate::report::PointAt;
+use crate::settings::{MachineSettings, Settings};
+use crate::units::{Name, RunId};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Backs a machine up. When this returns a summary, the point is durable.
+///
+/// # Errors
+/// No error leaves a point behind.
+pub fn backup_machine(settings: &Settings, machine: &Name, progress: &Progress) -> RunResult {
+    let about = About { kind: RunKind::Backup, machine: Some(machine.clone()), replica: None };
+    execute(settings, about, progress, |run| run_backup(settings, machine, run, progress))
+}
+
+fn run_backup(
+    settings: &Settings,
+    machine: &Name,
+    run: RunId,
+    progress: &Progress,
+) -> Result<Done, OperationError> {
+    let (machine, place) = known(settings, "machine", &settings.machines, machine.as_str())?;
+    let definition = definition(place)?;
+    let open = open::open_repository(settings, &place.repository)?;
+    let request = BackupRequest {
+        machine,
+        disks: open::source_specs(settings, machine)?,
+        definition,
+        consistency: consistency(place),
+        now: now(),
+        run,
+        workers: open::workers(),
+    };
+    let result = backup(&open.repository, &open.catalog, &request, progress)
+        .map_err(|error| damage::with_points(&open, error.into()))?;
+    let mut done = Done::completed(PointAt::from(&result.point));
+    done.warnings = result.damages.iter().map(|found| damage::describe(&open, found)).collect();
+    Ok(done)
+}
+
+/// An image that nobody writes to is whole. What the user vouches for may be a snapshot of a
+/// running machine: it is like a disk after a power cut.
+fn consistency(machine: &MachineSettings) -> Consistency {
+    match machine.disks.iter().any(|disk| disk.source.quiesced) {
+        true => Consistency::CrashConsistent,
+        false => Consistency::Offline,
+    }
+}
+
+/// Whether the files of every definition can travel under their own names.
+pub fn check_definitions(settings: &Settings) -> Vec<OperationError> {
+    settings.machines.values().filter_map(|machine| definition(machine).err()).collect()
+}
+
+/// The files of the definition under their own names.
+fn definition(machine: &MachineSettings) -> Result<Vec<(Name, PathBuf)>, OperationError> {
+    let mut seen = BTreeSet::new();
+    let mut files = Vec::with_capacity(machine.definition.len());
+    for path in &machine.definition {
+        let error = |reason| OperationError::DefinitionName {
+            machine: machine.name.clone(),
+            path: path.clone(),
+            reason,
+        };
+        let text = path.file_name().unwrap_or_default().to_string_lossy();
+        let name: Name = text.parse().map_err(|e| error(DefinitionNameReason::Invalid(e)))?;
+        if !seen.insert(name.clone()) {
+            return Err(error(DefinitionNameReason::Twice));
+        }
+        files.push((name, path.clone()));
+    }
+    Ok(files)
+}

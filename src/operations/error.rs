@@ -1,0 +1,244 @@
+//! Why an operation failed, and what that means for the caller of the process.
+
+use crate::backup::BackupError;
+use crate::catalog::CatalogError;
+use crate::destination::CopyError;
+use crate::fsio::{FileError, LockError};
+use crate::recover::{ChoosePointError, RestoreError};
+use crate::replay::ReplayError;
+use crate::report::ExitCode;
+use crate::scrub::VerifyError;
+use crate::settings::{Settings, nearest};
+use crate::store::StoreError;
+use crate::units::{InvalidName, Name};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// A name is not in the settings.
+    #[error("there is no {kind} `{name}` in {}; {hint}", file.display())]
+    UnknownName {
+        /// `machine`, `replica`, …
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The settings file.
+        file: PathBuf,
+        /// The nearest name, or all.
+        hint: String,
+    },
+    /// A file of a machine's definition has a name that cannot travel.
+    #[error(
+        "the definition of machine {machine}: {} cannot travel in a point under its own name \
+         ({reason}); rename it", path.display()
+    )]
+    DefinitionName {
+        /// The machine.
+        machine: Name,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its name.
+        reason: DefinitionNameReason,
+    },
+    /// The repository failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A local database failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A backup failed.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A replication failed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A restore failed.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A verification could not be done.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A replica is not what its point says.
+    #[error(
+        "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
+         {replica}` to compare and repair it"
+    )]
+    Differs {
+        /// The replica.
+        replica: Name,
+        /// The point.
+        point: String,
+        /// What differs.
+        ranges: String,
+    },
+    /// Something of the repository is damaged or lost.
+    #[error("{error}; points affected: {points}")]
+    Damaged {
+        /// How that was met.
+        error: Box<OperationError>,
+        /// The points that need it.
+        points: String,
+    },
+}
+
+/// Why a file name cannot travel in a point.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionNameReason {
+    /// It is no name.
+    #[error(transparent)]
+    Invalid(#[from] InvalidName),
+    /// Two files have it.
+    #[error("another file of the definition has the same name")]
+    Twice,
+}
+
+/// What an error comes down to, whichever verb met it.
+pub(super) enum Root<'e> {
+    Store(&'e StoreError),
+    Busy,
+    Cancelled,
+    Other,
+}
+
+impl OperationError {
+    /// What the process exits with because of it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::UnknownName { .. } | Self::DefinitionName { .. } => return ExitCode::Usage,
+            Self::Restore(RestoreError::Choice(
+                ChoosePointError::NotAChoice { .. } | ChoosePointError::Ambiguous { .. },
+            )) => return ExitCode::Usage,
+            Self::Damaged { error, .. } => return error.exit_code(),
+            _ => {}
+        }
+        match self.root() {
+            Root::Busy => ExitCode::Busy,
+            Root::Cancelled => ExitCode::Interrupted,
+            Root::Store(StoreError::Missing { .. }) => ExitCode::NoRepository,
+            Root::Store(
+                StoreError::WrongKey { .. }
+                | StoreError::Secret(_)
+                | StoreError::EncryptionDiffers { .. },
+            ) => ExitCode::WrongKey,
+            Root::Store(_) | Root::Other => ExitCode::Failed,
+        }
+    }
+
+    /// Whether trying the same again can not help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_permanent(),
+            Self::File(error) => error.is_permanent(),
+            Self::Backup(error) => error.is_permanent(),
+            Self::Replay(error) => error.is_permanent(),
+            Self::Damaged { error, .. } => error.is_permanent(),
+            other => match other.root() {
+                Root::Busy | Root::Cancelled => false,
+                Root::Store(error) => error.is_permanent(),
+                Root::Other => true,
+            },
+        }
+    }
+
+    pub(super) fn root(&self) -> Root<'_> {
+        match self {
+            Self::Store(error) => of_store(error),
+            Self::Catalog(error) => of_catalog(error),
+            Self::Backup(error) => match error {
+                BackupError::Store(error) => of_store(error),
+                BackupError::Catalog(error) => of_catalog(error),
+                BackupError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
+            Self::Replay(error) => match error {
+                ReplayError::Store(error) => of_store(error),
+                ReplayError::Catalog(error) => of_catalog(error),
+                ReplayError::Copy { error, .. } => of_copy(error),
+                ReplayError::Lock(error) => of_lock(error),
+                ReplayError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
+            Self::Restore(error) => match error {
+                RestoreError::Store(error) => of_store(error),
+                RestoreError::Catalog(error) => of_catalog(error),
+                RestoreError::Copy { error, .. } => of_copy(error),
+                RestoreError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
+            Self::Verify(error) => match error {
+                VerifyError::Store(error) => of_store(error),
+                VerifyError::Catalog(error) => of_catalog(error),
+                VerifyError::Copy { error, .. } => of_copy(error),
+                VerifyError::Lock(error) => of_lock(error),
+                VerifyError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
+            Self::Damaged { error, .. } => error.root(),
+            Self::UnknownName { .. }
+            | Self::DefinitionName { .. }
+            | Self::File(_)
+            | Self::Differs { .. } => Root::Other,
+        }
+    }
+}
+
+fn of_store(error: &StoreError) -> Root<'_> {
+    match error {
+        StoreError::Lock(error) => of_lock(error),
+        other => Root::Store(other),
+    }
+}
+
+fn of_catalog(error: &CatalogError) -> Root<'_> {
+    match error {
+        CatalogError::Store(error) => of_store(error),
+        _ => Root::Other,
+    }
+}
+
+fn of_copy(error: &CopyError) -> Root<'_> {
+    match error {
+        CopyError::Store(error) => of_store(error),
+        CopyError::Cancelled(_) => Root::Cancelled,
+        _ => Root::Other,
+    }
+}
+
+fn of_lock(error: &LockError) -> Root<'_> {
+    match error {
+        LockError::Busy { .. } => Root::Busy,
+        LockError::File(_) => Root::Other,
+    }
+}
+
+/// What the settings say under `name` in the table `kind`.
+///
+/// # Errors
+/// [`OperationError::UnknownName`], with the nearest name.
+pub fn known<'s, T>(
+    settings: &Settings,
+    kind: &'static str,
+    table: &'s BTreeMap<Name, T>,
+    name: &str,
+) -> Result<(&'s Name, &'s T), OperationError> {
+    if let Some(found) = table.iter().find(|(known, _)| known.as_str() == name) {
+        return Ok(found);
+    }
+    let names: Vec<&str> = table.keys().map(Name::as_str).collect();
+    let hint = match (nearest(name, &names), names.is_empty()) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, true) => format!("it has no {kind} at all"),
+        (None, false) => format!("it has: {}", names.join(", ")),
+    };
+    Err(OperationError::UnknownName {
+        kind,
+        name: name.chars().take(80).collect(),
+        file: settings.file.clone(),
+        hint,
+    })
+}

@@ -1,0 +1,61 @@
+//! Where the points of a machine are.
+
+use super::error::known;
+use super::open::{OpenRepository, open_repository};
+use super::{OperationError, PointsReport, damage};
+use crate::point::Point;
+use crate::report::PointLine;
+use crate::settings::Settings;
+use crate::store::Damage;
+use crate::units::Name;
+
+/// The points of a machine, and where they were found.
+pub(super) struct Found {
+    pub repository: Name,
+    pub open: OpenRepository,
+    pub machine: Name,
+    /// The oldest first.
+    pub points: Vec<Point>,
+    /// What is damaged in the repository; points whose manifests are, are not among `points`.
+    pub damages: Vec<Damage>,
+}
+
+/// The machine's repository by the settings. A machine that is no longer there may still have
+/// points in any of the repositories.
+pub(super) fn find(settings: &Settings, machine: &str) -> Result<Found, OperationError> {
+    let unknown = match known(settings, "machine", &settings.machines, machine) {
+        Ok((machine, place)) => return look(settings, &place.repository, machine),
+        Err(error) => error,
+    };
+    let Ok(machine) = machine.parse::<Name>() else { return Err(unknown) };
+    for repository in settings.repositories.keys() {
+        // One that cannot be opened has nothing to say to a name that may be misspelt.
+        if let Ok(found) = look(settings, repository, &machine)
+            && !found.points.is_empty()
+        {
+            return Ok(found);
+        }
+    }
+    Err(unknown)
+}
+
+fn look(settings: &Settings, repository: &Name, machine: &Name) -> Result<Found, OperationError> {
+    let open = open_repository(settings, repository)?;
+    let damages = open.catalog.sync(&open.repository)?.damages;
+    let points = open.catalog.points(Some(machine))?;
+    let (repository, machine) = (repository.clone(), machine.clone());
+    Ok(Found { repository, open, machine, points, damages })
+}
+
+/// The points of one machine, which need not be in the settings any more.
+///
+/// # Errors
+/// When nobody knows the machine, or its repository cannot be opened or listed.
+pub fn machine_points(settings: &Settings, machine: &str) -> Result<PointsReport, OperationError> {
+    let found = find(settings, machine)?;
+    let points = found.points.iter();
+    Ok(PointsReport {
+        points: points.map(|point| PointLine::new(&found.repository, point)).collect(),
+        warnings: found.damages.iter().map(|one| damage::describe(&found.open, one)).collect(),
+    })
+}

@@ -1,0 +1,117 @@
+//! Bringing a replica to the newest point.
+
+use super::error::known;
+use super::run::{About, Done, RunResult, execute};
+use super::{OperationError, damage, open};
+use crate::catalog::{RunKind, RunStatus};
+use crate::destination::{PointRef, ReplicaHome, TargetKind};
+use crate::fsio::{FileStat, FileSystem, RealFileSystem};
+use crate::progress::Progress;
+use crate::replay::{self, ReplicaSession, ReplicateRequest, Replicated, TargetSpec};
+use crate::settings::{PlaceKind, ReplicaSettings, Settings};
+use crate::units::{Name, format_bytes};
+
+/// Brings a replica to the newest point of its machine. With `adopt`, what is in occupied targets
+/// may be overwritten.
+///
+/// An update that a crash interrupted is finished first, for which the repository is not needed.
+///
+/// # Errors
+/// The replica stays at exactly one point, or `seeding`, and the next replication goes on.
+pub fn replicate(
+    settings: &Settings,
+    replica: &Name,
+    adopt: bool,
+    progress: &Progress,
+) -> RunResult {
+    let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
+    let about = About { kind: RunKind::Replicate, machine, replica: Some(replica.clone()) };
+    execute(settings, about, progress, |_| run_replicate(settings, replica, adopt, progress))
+}
+
+fn run_replicate(
+    settings: &Settings,
+    replica: &Name,
+    adopt: bool,
+    progress: &Progress,
+) -> Result<Done, OperationError> {
+    let (_, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
+    let (machine, source) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
+    let fs = RealFileSystem::shared();
+    let mut session = ReplicaSession::open(&fs, home(settings, place), replica, &targets(place))?;
+    let open = open::open_repository(settings, &source.repository)?;
+    let request = ReplicateRequest {
+        machine,
+        targets: targets(place),
+        sources: sources(settings, fs.as_ref()),
+        adopt,
+        workers: open::workers(),
+    };
+    let replicated =
+        replay::replicate(&mut session, &open.repository, &open.catalog, &request, progress)
+            .map_err(|error| damage::with_points(&open, error.into()))?;
+    Ok(describe(replicated, session.redone))
+}
+
+fn describe(replicated: Replicated, redone: bool) -> Done {
+    let label = |at: &PointRef| format!("#{} {}", at.sequence.0, at.id.short());
+    let (at, detail) = match &replicated {
+        Replicated::Skipped { at } if redone => (at, String::new()),
+        Replicated::Skipped { at } => {
+            let mut done = Done::completed((*at).into());
+            done.status = RunStatus::Skipped;
+            done.reason = Some(format!("it is at the newest point, {}", label(at)));
+            return done;
+        }
+        Replicated::Seeded { to } => (to, "first copy".to_owned()),
+        Replicated::Repaired { to, reason, differing_bytes } => {
+            let differing = format_bytes(*differing_bytes);
+            (to, format!("all was compared, {differing} differed and were repaired: {reason}"))
+        }
+        Replicated::Replayed { from, to } => (to, format!("from point {}", label(from))),
+    };
+    let mut details = Vec::new();
+    if redone {
+        details.push("an interrupted update was finished first".to_owned());
+    }
+    if !detail.is_empty() {
+        details.push(detail);
+    }
+    let mut done = Done::completed((*at).into());
+    done.detail = Some(details.join("; "));
+    done
+}
+
+/// Where a replica's own files are.
+pub(super) fn home(settings: &Settings, replica: &ReplicaSettings) -> ReplicaHome {
+    // The settings have at least one disk; without any there is no image to be beside of.
+    let first = replica.disks.first();
+    let target = first.map_or(settings.state_dir.as_path(), |disk| disk.target.as_path());
+    let kind = first.map_or(TargetKind::Device, |disk| kind(disk.target_kind));
+    let journal_dir = replica.journal_dir.as_deref();
+    ReplicaHome::locate(&settings.state_dir, journal_dir, &replica.name, target, kind)
+}
+
+fn targets(replica: &ReplicaSettings) -> Vec<TargetSpec> {
+    let disks = replica.disks.iter();
+    disks
+        .map(|disk| TargetSpec {
+            disk: disk.name.clone(),
+            path: disk.target.clone(),
+            kind: kind(disk.target_kind),
+        })
+        .collect()
+}
+
+fn kind(kind: PlaceKind) -> TargetKind {
+    match kind {
+        PlaceKind::Image => TargetKind::Image,
+        PlaceKind::Device => TargetKind::Device,
+    }
+}
+
+/// All sources of all machines that are there now.
+fn sources(settings: &Settings, fs: &dyn FileSystem) -> Vec<FileStat> {
+    let disks = settings.machines.values().flat_map(|machine| &machine.disks);
+    disks.filter_map(|disk| fs.stat(&disk.source.path).ok().flatten()).collect()
+}

@@ -1,0 +1,191 @@
+//! A run: its identity, its durable record, and the summary that comes of it.
+
+use super::OperationError;
+use crate::catalog::{History, RunKind, RunOutcome, RunRecord, RunStatus};
+use crate::destination::PointRef;
+use crate::point::Point;
+use crate::progress::{Counts, Progress};
+use crate::report::{DifferingDisk, ExitCode, PointAt, Summary};
+use crate::settings::Settings;
+use crate::store::StoreError;
+use crate::units::{Name, RunId};
+use jiff::Timestamp;
+use std::time::Instant;
+
+/// A run that failed: why, and what it would have been.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct FailedRun {
+    /// The reason.
+    pub error: OperationError,
+    /// The run, with the status `failed`.
+    pub summary: Summary,
+}
+
+impl FailedRun {
+    /// What the process exits with because of it.
+    pub fn exit_code(&self) -> ExitCode {
+        self.error.exit_code()
+    }
+}
+
+/// How a run ended.
+pub type RunResult = Result<Summary, Box<FailedRun>>;
+
+/// What a run is about.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub kind: RunKind,
+    pub machine: Option<Name>,
+    pub replica: Option<Name>,
+}
+
+/// What a run did. Without an `error`, all of it.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub status: RunStatus,
+    pub point: Option<PointAt>,
+    pub reason: Option<String>,
+    pub detail: Option<String>,
+    pub warnings: Vec<String>,
+    pub differing: Vec<DifferingDisk>,
+    /// Of a run that was done to the end, but found what it should not.
+    pub error: Option<OperationError>,
+}
+
+impl Done {
+    pub fn completed(point: PointAt) -> Self {
+        Self {
+            status: RunStatus::Completed,
+            point: Some(point),
+            reason: None,
+            detail: None,
+            warnings: Vec::new(),
+            differing: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn failed(error: OperationError) -> Self {
+        let status = RunStatus::Failed;
+        let (reason, detail) = (Some(error.to_string()), None);
+        let error = Some(error);
+        let (warnings, differing) = (Vec::new(), Vec::new());
+        Self { status, point: None, reason, detail, warnings, differing, error }
+    }
+}
+
+impl From<PointRef> for PointAt {
+    fn from(at: PointRef) -> Self {
+        Self { point: at.id, sequence: at.sequence, time: at.time }
+    }
+}
+
+impl From<&Point> for PointAt {
+    fn from(point: &Point) -> Self {
+        let manifest = &point.manifest;
+        Self { point: point.id, sequence: manifest.sequence, time: manifest.time }
+    }
+}
+
+/// The time now, in whole seconds: what people are shown is what they may type to choose a point.
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// Does `work` as a run: with a record of it from the beginning, which says how it ended.
+pub(super) fn execute(
+    settings: &Settings,
+    about: About,
+    progress: &Progress,
+    work: impl FnOnce(RunId) -> Result<Done, OperationError>,
+) -> RunResult {
+    let (started, clock) = (Timestamp::now(), Instant::now());
+    let id = match RunId::random() {
+        Ok(id) => id,
+        Err(error) => {
+            let error = OperationError::Store(StoreError::Random(error));
+            let done = Done::failed(error);
+            return conclude(Summary::new(about.kind.into(), done.status, started), done);
+        }
+    };
+    let mut diary = Diary::open(settings, running(id, &about, started));
+    let done = work(id).unwrap_or_else(Done::failed);
+    let mut summary = Summary::new(about.kind.into(), done.status, started);
+    summary.run = Some(id);
+    summary.machine = about.machine;
+    summary.replica = about.replica;
+    summary.counts = progress.counts();
+    summary.duration_s = clock.elapsed().as_secs_f64();
+    diary.end(&summary, &done);
+    summary.warnings = diary.warnings;
+    conclude(summary, done)
+}
+
+fn conclude(mut summary: Summary, done: Done) -> RunResult {
+    summary.point = done.point.map(|at| at.point);
+    summary.sequence = done.point.map(|at| at.sequence);
+    summary.reason = done.reason;
+    summary.detail = done.detail;
+    summary.warnings.extend(done.warnings);
+    summary.differing = done.differing;
+    match done.error {
+        None => Ok(summary),
+        Some(error) => Err(Box::new(FailedRun { error, summary })),
+    }
+}
+
+fn running(id: RunId, about: &About, started: Timestamp) -> RunRecord {
+    let About { kind, machine, replica } = about.clone();
+    let outcome = RunOutcome {
+        status: RunStatus::Running,
+        ended: None,
+        point: None,
+        counts: Counts::default(),
+        reason: None,
+    };
+    RunRecord { id, kind, machine, replica, started, outcome }
+}
+
+/// The record of one run in the history, as far as that can be written.
+struct Diary {
+    history: Option<History>,
+    record: RunRecord,
+    warnings: Vec<String>,
+}
+
+impl Diary {
+    fn open(settings: &Settings, record: RunRecord) -> Self {
+        let mut diary = Self { history: None, record, warnings: Vec::new() };
+        match History::open(&settings.state_dir) {
+            Ok(history) => diary.history = Some(history),
+            Err(error) => diary.warn(&error),
+        }
+        diary.write();
+        diary
+    }
+
+    fn end(&mut self, summary: &Summary, done: &Done) {
+        self.record.outcome = RunOutcome {
+            status: done.status,
+            ended: Some(summary.ended),
+            point: done.point.map(|at| at.point),
+            counts: summary.counts,
+            reason: done.reason.clone().or_else(|| done.detail.clone()),
+        };
+        self.write();
+    }
+
+    fn write(&mut self) {
+        let Some(history) = &self.history else { return };
+        if let Err(error) = history.put(&self.record) {
+            self.warn(&error);
+        }
+    }
+
+    fn warn(&mut self, error: &dyn std::error::Error) {
+        self.warnings.push(format!("there is no complete record of this run: {error}"));
+        self.history = None;
+    }
+}

@@ -1,0 +1,84 @@
+//! Comparing a replica with its point.
+
+use super::error::known;
+use super::run::{About, Done, RunResult, execute};
+use super::{OperationError, damage, open, replicate};
+use crate::catalog::{RunKind, RunStatus};
+use crate::destination::PointRef;
+use crate::fsio::RealFileSystem;
+use crate::progress::Progress;
+use crate::report::DifferingDisk;
+use crate::scrub::{self, DiskVerdict, VerifyReplicaRequest};
+use crate::settings::Settings;
+use crate::units::{Name, format_bytes};
+
+/// Ranges that a message lists one by one.
+const RANGES_LISTED_MAX: usize = 10;
+/// Ranges that a report holds one by one.
+const RANGES_REPORTED_MAX: usize = 1000;
+
+/// Compares a replica, every byte, with the point that it says it is at.
+///
+/// # Errors
+/// [`OperationError::Differs`] when it is not what its point says; the summary names the ranges.
+pub fn verify_replica(settings: &Settings, replica: &Name, progress: &Progress) -> RunResult {
+    let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
+    let about = About { kind: RunKind::Verify, machine, replica: Some(replica.clone()) };
+    execute(settings, about, progress, |_| run_verify(settings, replica, progress))
+}
+
+fn run_verify(
+    settings: &Settings,
+    replica: &Name,
+    progress: &Progress,
+) -> Result<Done, OperationError> {
+    let (replica, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
+    let (_, machine) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
+    let open = open::open_repository(settings, &machine.repository)?;
+    let home = replicate::home(settings, place);
+    let request = VerifyReplicaRequest { replica, home, workers: open::workers() };
+    let fs = RealFileSystem::shared();
+    let (at, verdicts) =
+        scrub::verify_replica(&fs, &open.repository, &open.catalog, &request, progress)
+            .map_err(|error| damage::with_points(&open, error.into()))?;
+    Ok(judge(replica, at, &verdicts))
+}
+
+fn judge(replica: &Name, at: PointRef, verdicts: &[DiskVerdict]) -> Done {
+    let mut done = Done::completed(at.into());
+    let differing: Vec<&DiskVerdict> = verdicts.iter().filter(|v| v.differing_bytes > 0).collect();
+    if differing.is_empty() {
+        return done;
+    }
+    let error = OperationError::Differs {
+        replica: replica.clone(),
+        point: format!("#{} {}", at.sequence.0, at.id.short()),
+        ranges: differing.iter().map(|v| describe(v)).collect::<Vec<_>>().join("; "),
+    };
+    done.status = RunStatus::Failed;
+    done.reason = Some(error.to_string());
+    done.error = Some(error);
+    let disks = differing.iter().map(|verdict| DifferingDisk {
+        disk: verdict.disk.clone(),
+        differing_bytes: verdict.differing_bytes,
+        ranges: verdict.differing.iter().take(RANGES_REPORTED_MAX).map(|&e| e.into()).collect(),
+    });
+    done.differing = disks.collect();
+    done
+}
+
+/// `disk root: 4.00 KiB in bytes 100-4196`.
+fn describe(verdict: &DiskVerdict) -> String {
+    let ranges = &verdict.differing;
+    let listed: Vec<String> = ranges
+        .iter()
+        .take(RANGES_LISTED_MAX)
+        .map(|range| format!("{}-{}", range.start(), range.end()))
+        .collect();
+    let more = match ranges.len().saturating_sub(RANGES_LISTED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more ranges"),
+    };
+    let bytes = format_bytes(verdict.differing_bytes);
+    format!("disk {}: {bytes} in bytes {}{more}", verdict.disk, listed.join(", "))
+}

@@ -1,0 +1,68 @@
+//! What is told of runs and states: plain data, the same for people, programs and pages.
+//!
+//! Each line of `--json` is one [`Message`].
+
+mod exit;
+mod lines;
+mod summary;
+
+pub use exit::ExitCode;
+pub use lines::{
+    Activity, DiskLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine, ReplicaStatus,
+    RepositoryStatus, StepLine,
+};
+pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
+
+use crate::settings::Problem;
+
+/// A line of JSON; `message_type` says which.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "message_type", rename_all = "snake_case")]
+pub enum Message {
+    /// How a run ended. The last line of every command is one.
+    Summary(Summary),
+    /// How far a run is.
+    Status(Activity),
+    /// A recovery point.
+    Point(PointLine),
+    /// The state of a machine.
+    Machine(MachineStatus),
+    /// The state of a replica.
+    Replica(ReplicaStatus),
+    /// The state of a repository.
+    Repository(RepositoryStatus),
+    /// What a restore will write.
+    Plan(PlanLine),
+    /// A step of the demonstration.
+    Step(StepLine),
+    /// Something that is right in the settings, but does less than may be expected.
+    Notice(Problem),
+    /// An error; on standard error.
+    ExitError(ErrorReport),
+}
+
+/// An error, for programs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ErrorReport {
+    /// What the process exits with, if this is its only error.
+    pub code: ExitCode,
+    /// The message for people.
+    pub message: String,
+    /// All that is wrong in the settings, where that is the error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_survives_json() {
+        let error = ErrorReport { code: ExitCode::Busy, message: "no".into(), problems: vec![] };
+        let message = Message::ExitError(error);
+        let text = serde_json::to_string(&message).unwrap();
+        assert_eq!(text, r#"{"message_type":"exit_error","code":11,"message":"no"}"#);
+        assert_eq!(serde_json::from_str::<Message>(&text).unwrap(), message);
+    }
+}

@@ -1,0 +1,204 @@
+//! How a run, or a whole command, ended.
+
+use crate::catalog::{RunKind, RunStatus};
+use crate::extent::Extent;
+use crate::progress::Counts;
+use crate::units::{Name, PointId, RunId, Sequence};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// A repository was created.
+    Init,
+    /// The settings were checked.
+    ConfigCheck,
+    /// A machine was backed up.
+    Backup,
+    /// A replica was brought to a newer point.
+    Replicate,
+    /// A point was written out.
+    Restore,
+    /// A replica was compared with its point.
+    Verify,
+    /// Points were listed.
+    Points,
+    /// The state of everything was told.
+    Status,
+    /// A catalog was built anew.
+    CatalogRebuild,
+    /// Manual pages or completions were written.
+    Generate,
+    /// The demonstration ran.
+    Demo,
+}
+
+impl From<RunKind> for Action {
+    fn from(kind: RunKind) -> Self {
+        match kind {
+            RunKind::Backup => Self::Backup,
+            RunKind::Replicate => Self::Replicate,
+            RunKind::Restore => Self::Restore,
+            RunKind::Verify => Self::Verify,
+        }
+    }
+}
+
+/// How a run ended; with `runs`, how all runs of a command did.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Summary {
+    /// The run, where there is a record of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// What was done.
+    pub kind: Action,
+    /// How it ended.
+    pub status: RunStatus,
+    /// The repository, of what is done to a whole one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<Name>,
+    /// The machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Name>,
+    /// The replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Name>,
+    /// The point that was made or used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<PointId>,
+    /// Its position in the machine's history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
+    /// What was moved.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// How long it took, in seconds.
+    pub duration_s: f64,
+    /// When it began.
+    pub started: jiff::Timestamp,
+    /// When it ended.
+    pub ended: jiff::Timestamp,
+    /// Why it failed or was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How it was done, where there is more than one way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What the user should know although it did not stop the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// What differs, of a replica that was verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differing: Vec<DifferingDisk>,
+    /// How many runs ended how, of a command that had any number of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Tally>,
+}
+
+impl Summary {
+    /// A summary of something that is `kind`, began at `started` and ends now.
+    pub fn new(kind: Action, status: RunStatus, started: jiff::Timestamp) -> Self {
+        let ended = jiff::Timestamp::now();
+        Self {
+            run: None,
+            kind,
+            status,
+            repository: None,
+            machine: None,
+            replica: None,
+            point: None,
+            sequence: None,
+            counts: Counts::default(),
+            // A clock that was set back meanwhile gives no negative duration.
+            duration_s: (ended.duration_since(started).as_secs_f64()).max(0.0),
+            started,
+            ended,
+            reason: None,
+            detail: None,
+            warnings: Vec::new(),
+            differing: Vec::new(),
+            runs: None,
+        }
+    }
+}
+
+/// How many runs ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tally {
+    /// All was done.
+    pub completed: usize,
+    /// There was nothing to do.
+    pub skipped: usize,
+    /// Part was done.
+    pub incomplete: usize,
+    /// Nothing was done.
+    pub failed: usize,
+}
+
+impl Tally {
+    /// One more.
+    pub fn count(&mut self, status: RunStatus) {
+        match status {
+            RunStatus::Completed => self.completed += 1,
+            RunStatus::Skipped => self.skipped += 1,
+            RunStatus::Running | RunStatus::Incomplete => self.incomplete += 1,
+            RunStatus::Failed => self.failed += 1,
+        }
+    }
+
+    /// How all of them together ended.
+    pub fn status(&self) -> RunStatus {
+        let good = self.completed + self.skipped;
+        match (good, self.incomplete, self.failed) {
+            (0, 0, 1..) => RunStatus::Failed,
+            (_, 1.., _) | (_, _, 1..) => RunStatus::Incomplete,
+            _ if self.completed == 0 && self.skipped > 0 => RunStatus::Skipped,
+            _ => RunStatus::Completed,
+        }
+    }
+}
+
+/// What differs on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DifferingDisk {
+    /// The disk.
+    pub disk: Name,
+    /// How many bytes differ.
+    pub differing_bytes: u64,
+    /// The first ranges that do.
+    pub ranges: Vec<Range>,
+}
+
+/// A range of a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// First byte past it.
+    pub end: u64,
+}
+
+impl From<Extent> for Range {
+    fn from(extent: Extent) -> Self {
+        Self { start: extent.start(), end: extent.end() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_is_failed_only_when_all_failed() {
+        let status = |completed, skipped, incomplete, failed| {
+            Tally { completed, skipped, incomplete, failed }.status()
+        };
+        assert_eq!(status(0, 0, 0, 2), RunStatus::Failed);
+        assert_eq!(status(1, 0, 0, 1), RunStatus::Incomplete);
+        assert_eq!(status(0, 1, 0, 1), RunStatus::Incomplete);
+        assert_eq!(status(1, 0, 1, 0), RunStatus::Incomplete);
+        assert_eq!(status(0, 2, 0, 0), RunStatus::Skipped);
+        assert_eq!(status(1, 1, 0, 0), RunStatus::Completed);
+        assert_eq!(status(0, 0, 0, 0), RunStatus::Completed);
+    }
+}
