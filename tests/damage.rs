@@ -134,12 +134,12 @@ fn exercise(template: &Template, world: &World, what: &str) -> Result<Vec<String
     Ok(errors)
 }
 
-/// What is done to a file's bytes.
-type Harm = Box<dyn Fn(&mut Vec<u8>)>;
+/// What is done to a file, in words and in deed.
+type Harm = (String, Box<dyn Fn(&mut Vec<u8>)>);
 
 /// Ways to damage one file.
-fn damages(len: usize) -> Vec<(String, Harm)> {
-    let mut all: Vec<(String, Harm)> = Vec::new();
+fn damages(len: usize) -> Vec<Harm> {
+    let mut all: Vec<Harm> = Vec::new();
     let places = [0, 9, len / 5, len / 2, len * 4 / 5, len.saturating_sub(45), len - 1];
     for at in places {
         let bit = 1 << (at % 8);

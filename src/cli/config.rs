@@ -1,6 +1,6 @@
 //! Checking the settings file.
 
-use super::failure::{Failure, with_reasons};
+use super::failure::{Failure, settings_line, with_reasons};
 use super::output::Output;
 use crate::catalog::{RunStatus, check_local_folder};
 use crate::operations;
@@ -36,7 +36,7 @@ pub(super) fn check(file: &Path, output: &Output) -> Result<ExitCode, Failure> {
 pub(super) fn notices(settings: &Settings, output: &Output) {
     for notice in &settings.notices {
         output.sentence(&format!("\nnotice: {}", notice.render(&settings.file)));
-        output.message(&Message::Notice(notice.clone()));
+        output.message(&Message::Notice(settings_line(notice.clone())));
     }
 }
 

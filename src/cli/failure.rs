@@ -1,7 +1,7 @@
 //! Why a command ends early, in the words of the library.
 
 use crate::operations::OperationError;
-use crate::report::ExitCode;
+use crate::report::{ExitCode, SettingsLine};
 use crate::settings::{Problem, SettingsError};
 use std::error::Error;
 
@@ -11,7 +11,7 @@ pub(super) struct Failure {
     pub code: ExitCode,
     pub message: String,
     /// All that is wrong in the settings, where that is the reason.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<SettingsLine>,
 }
 
 impl Failure {
@@ -22,6 +22,12 @@ impl Failure {
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, message)
     }
+}
+
+/// A problem of the settings, for programs.
+pub(super) fn settings_line(problem: Problem) -> SettingsLine {
+    let Problem { line, column, message, hint, .. } = problem;
+    SettingsLine { line, column, message, hint }
 }
 
 /// The message of an error, and those of its reasons that it does not hold already.
@@ -54,7 +60,9 @@ impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         let message = with_reasons(&error);
         let problems = match error {
-            SettingsError::Invalid(errors) => errors.problems,
+            SettingsError::Invalid(errors) => {
+                errors.problems.into_iter().map(settings_line).collect()
+            }
             _ => Vec::new(),
         };
         Self { code: ExitCode::Usage, message, problems }

@@ -7,6 +7,7 @@ use crate::report::ExitCode;
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
@@ -65,7 +66,11 @@ impl Interrupt {
             Some(progress) if !current.requested => {
                 progress.cancel();
                 current.requested = true;
-                complain("afterimage: stopping; press Ctrl-C again to stop at once");
+                // A bar, or the `^C` of the terminal, stands on the line already.
+                let line_end = if std::io::stderr().is_terminal() { "\n" } else { "" };
+                complain(&format!(
+                    "{line_end}afterimage: stopping; press Ctrl-C again to stop at once"
+                ));
             }
             _ => {
                 complain("afterimage: stopped");

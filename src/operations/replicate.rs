@@ -5,9 +5,9 @@ use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage, open};
 use crate::catalog::{RunKind, RunStatus};
 use crate::destination::{PointRef, ReplicaHome, TargetKind};
-use crate::fsio::{FileStat, FileSystem, RealFileSystem};
+use crate::fsio::{FileStat, FileSystem, RealFileSystem, existing_folder};
 use crate::progress::Progress;
-use crate::replay::{self, ReplicaSession, ReplicateRequest, Replicated, TargetSpec};
+use crate::replay::{self, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec};
 use crate::settings::{PlaceKind, ReplicaSettings, Settings};
 use crate::units::{Name, format_bytes};
 
@@ -37,6 +37,8 @@ fn run_replicate(
 ) -> Result<Done, OperationError> {
     let (_, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
     let (machine, source) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
+    // Before the session, which makes a folder beside the first target.
+    check_outside_repositories(settings, place)?;
     let fs = RealFileSystem::shared();
     let mut session = ReplicaSession::open(&fs, home(settings, place), replica, &targets(place))?;
     let open = open::open_repository(settings, &source.repository)?;
@@ -51,6 +53,26 @@ fn run_replicate(
         replay::replicate(&mut session, &open.repository, &open.catalog, &request, progress)
             .map_err(|error| damage::with_points(&open, error.into()))?;
     Ok(describe(replicated, session.redone))
+}
+
+/// A repository holds only what afterimage puts there, whichever of the settings it is, and by
+/// whatever name a target leads into it.
+fn check_outside_repositories(
+    settings: &Settings,
+    replica: &ReplicaSettings,
+) -> Result<(), ReplayError> {
+    for disk in &replica.disks {
+        let folder = existing_folder(&disk.target);
+        let folder = folder.canonicalize().unwrap_or(folder);
+        for repository in settings.repositories.values() {
+            let root = repository.path.canonicalize().unwrap_or(repository.path.clone());
+            if folder.starts_with(&root) {
+                let (disk, path) = (disk.name.clone(), disk.target.clone());
+                return Err(ReplayError::TargetInRepository { disk, path, repository: root });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn describe(replicated: Replicated, redone: bool) -> Done {

@@ -113,11 +113,11 @@ fn each_state_of_a_replica_has_its_plan() {
     check("repair", observed(Some(&at_old)), None);
     check("repair", Observed { changed: Some(&changed), ..observed(Some(&at_old)) }, Some(&old));
     check("occupied", Observed { occupied: &occupied, ..observed(Some(&at_old)) }, Some(&old));
-    let foreign = PathBuf::from("/dev/sdb");
-    let is_foreign = Observed { foreign: Some(&foreign), ..observed(Some(&at_old)) };
-    check("foreign", is_foreign, Some(&old));
-    let adopted = Observed { adopt: true, changed: Some(&changed), ..is_foreign };
-    check("repair", adopted, Some(&old));
+    let foreign = Observed { foreign: Some(&occupied[0]), ..observed(Some(&at_old)) };
+    check("foreign", foreign, Some(&old));
+    check("foreign", Observed { foreign: Some(&occupied[0]), ..observed(Some(&seeding)) }, None);
+    let adopt = Observed { changed: Some(&changed), adopt: true, ..foreign };
+    check("repair", adopt, Some(&old));
     let moved = [(name("root"), PathBuf::from("/elsewhere"))];
     check("repair", Observed { disks: &moved, ..observed(Some(&at_old)) }, Some(&old));
     check("no target", Observed { disks: &[], ..observed(Some(&at_old)) }, Some(&old));

@@ -207,3 +207,17 @@ pub struct PlanLine {
     /// Whether something is there already, which will be lost.
     pub overwrites: bool,
 }
+
+/// Something in the settings file that is wrong, or that the user should know.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SettingsLine {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong, in one sentence without an end.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}

@@ -9,11 +9,9 @@ mod summary;
 pub use exit::ExitCode;
 pub use lines::{
     Activity, DiskLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine, ReplicaStatus,
-    RepositoryStatus, StepLine,
+    RepositoryStatus, SettingsLine, StepLine,
 };
 pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
-
-use crate::settings::Problem;
 
 /// A line of JSON; `message_type` says which.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -36,7 +34,7 @@ pub enum Message {
     /// A step of the demonstration.
     Step(StepLine),
     /// Something that is right in the settings, but does less than may be expected.
-    Notice(Problem),
+    Notice(SettingsLine),
     /// An error; on standard error.
     ExitError(ErrorReport),
 }
@@ -50,7 +48,7 @@ pub struct ErrorReport {
     pub message: String,
     /// All that is wrong in the settings, where that is the error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<SettingsLine>,
 }
 
 #[cfg(test)]

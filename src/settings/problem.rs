@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::fsio::FileError;
 
 /// Something in the file that has to be changed, or that the user should know.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// Line, from 1.
     pub line: usize,

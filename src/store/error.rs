@@ -89,8 +89,8 @@ pub enum StoreError {
     Damaged(#[from] Damage),
     /// Something that must exist in a pack is known nowhere.
     #[error(
-        "the repository holds no pack with the object {}; a pack was lost, see \
-         `afterimage verify`", name.short()
+        "the repository holds no pack with the object {}; a pack was lost: bring it back from a \
+         copy of the repository, or back the machine up again", name.short()
     )]
     Unknown {
         /// The object.

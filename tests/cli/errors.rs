@@ -112,3 +112,45 @@ fn encryption_that_differs_from_the_settings_is_a_wrong_key() {
     world.write_settings("{ key_file = \"secret\" }", &["web01"]);
     world.run(&["backup", "now"]).expect(12).complains("the settings say `encryption =");
 }
+
+#[test]
+fn a_history_that_cannot_be_written_is_a_warning_and_a_broken_catalog_is_built_anew() {
+    let world = World::new("\"none\"");
+    world.backup();
+    world.write("state/history.sqlite", &[b'x'; 8192]);
+    for suffix in ["wal", "shm"] {
+        // There is none after a clean end.
+        let _ = std::fs::remove_file(world.path(&format!("state/history.sqlite-{suffix}")));
+    }
+    let summary = world.json(&["backup", "now"]).expect(0).summary();
+    assert_eq!(summary["status"], "completed");
+    let warning = summary["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("history.sqlite"), "{warning}");
+    world.run(&["backup", "now"]).expect(0).complains("warning: there is no complete record");
+    world.run(&["status"]).expect(3).says("#3").complains("the last runs are not known");
+
+    let is_catalog = |path: &std::path::PathBuf| path.to_string_lossy().contains("catalog-");
+    for path in world.files("state").into_iter().filter(is_catalog) {
+        std::fs::write(path, [b'x'; 8192]).unwrap();
+    }
+    world.run(&["backup", "now"]).expect(1).complains("`afterimage catalog rebuild`");
+    world.run(&["catalog", "rebuild"]).expect(0).says("points: 3");
+    world.run(&["points"]).expect(0).says("#3");
+}
+
+#[test]
+fn a_target_that_is_a_source_by_another_name_is_refused() {
+    let world = World::new("\"none\"");
+    world.backup();
+    let content = world.read("web01.img");
+    std::fs::create_dir(world.path("standby")).unwrap();
+    std::fs::hard_link(world.path("web01.img"), world.path("standby/root.raw")).unwrap();
+    let ended = world.run(&["replicate", "now", "--adopt"]).expect(1);
+    ended.complains("is the source of a disk");
+    std::fs::remove_dir_all(world.path("standby")).unwrap();
+    std::os::unix::fs::symlink(world.path("repository"), world.path("standby")).unwrap();
+    let ended = world.run(&["replicate", "now", "--adopt"]).expect(1);
+    ended.complains("inside the repository");
+    assert!(!world.path("repository/.afterimage-standby").exists());
+    assert!(world.read("web01.img") == content);
+}
