@@ -165,8 +165,13 @@ impl Repository {
     /// # Errors
     /// Busy while another one runs.
     pub fn lock_machine(&self, machine: &Name) -> Result<FileLock, StoreError> {
-        let holder = Layout::holder(format!("backup of {machine}"));
-        let path = self.layout.machine_lock(self.keys.namer().chunk(machine.as_str().as_bytes()));
+        // The note lies in the repository: it must not tell what the repository hides.
+        let work = match self.keys.is_encrypted() {
+            true => "a backup of this machine".to_owned(),
+            false => format!("backup of {machine}"),
+        };
+        let digest = self.keys.namer().chunk(machine.as_str().as_bytes());
+        let (path, holder) = (self.layout.machine_lock(digest), Layout::holder(work));
         Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Exclusive, &holder)?)
     }
 
