@@ -302,3 +302,41 @@ fn what_another_backup_adds_while_the_catalog_is_synced_is_not_forgotten() {
         assert_eq!(catalog.packs().unwrap().len(), 2, "{folder}");
     }
 }
+
+/// A repository on a read-only mount could be restored from, but not replicated from.
+#[test]
+fn a_repository_that_is_mounted_read_only_still_feeds_replicas() {
+    let world = World::small(&["root"], false);
+    world.write_disk("root", &noise(1, 90 * KIB));
+    world.backup().unwrap();
+    let repository = world.path("repository");
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new("mount").args(arguments).arg(&repository).status();
+        assert!(done.unwrap().success(), "this test needs root, to mount");
+    };
+    mount(&["--bind", repository.to_str().unwrap()]);
+    mount(&["-o", "remount,bind,ro"]);
+    let done = world.replicate("standby");
+    let unmounted = std::process::Command::new("umount").arg(&repository).status().unwrap();
+    assert!(unmounted.success());
+    assert!(matches!(done, Ok(Replicated::Seeded { .. })), "{done:?}");
+    replica_is(&world, "root", &noise(1, 90 * KIB));
+}
+
+/// The catalog and the history were readable by everybody who could enter the folder.
+#[test]
+fn local_databases_are_readable_by_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::small(&["root"], true);
+    std::fs::create_dir(world.state_dir()).unwrap();
+    std::fs::set_permissions(world.state_dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.write_disk("root", &noise(1, 9000));
+    world.backup().unwrap();
+    let _history = afterimage::catalog::History::open(&world.state_dir()).unwrap();
+    let files: Vec<_> = std::fs::read_dir(world.state_dir()).unwrap().map(|e| e.unwrap()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{file:?}");
+    }
+}

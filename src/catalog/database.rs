@@ -3,6 +3,7 @@
 use super::CatalogError;
 use crate::fsio::{FileError, FileSystem, RealFileSystem, parent_dir};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -72,6 +73,15 @@ impl Database {
         check_local_folder(&folder)?;
         RealFileSystem.create_dir_all(&folder)?;
         let error = |source| CatalogError::Sqlite { path: path.to_owned(), source };
+        // Not readable by others, whatever the folder is: it tells of machines and their points.
+        // SQLite gives the files beside it the same mode.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| FileError::new("open", path, e))?;
         let mut connection = Connection::open(path).map_err(error)?;
         configure(&connection, durability).map_err(error)?;
         migrate(&mut connection, path, migrations)?;

@@ -267,6 +267,7 @@ impl Worker<'_> {
         };
         self.objects.chunks::<CopyError>(wanted, |index, content| {
             let thinned = copy.target.write_thin(places[index].start(), content, background)?;
+            copy.progress.add_read(content.len() as u64);
             copy.progress.add_written(thinned.data_bytes);
             Ok(())
         })

@@ -52,7 +52,9 @@ fn run_replicate(
     let replicated =
         replay::replicate(&mut session, &open.repository, &open.catalog, &request, progress)
             .map_err(|error| damage::with_points(&open, error.into()))?;
-    Ok(describe(replicated, session.redone))
+    let mut done = describe(replicated, session.redone);
+    done.warnings = session.damages.iter().map(|found| damage::describe(&open, found)).collect();
+    Ok(done)
 }
 
 /// A repository holds only what afterimage puts there, whichever of the settings it is, and by

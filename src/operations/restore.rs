@@ -5,7 +5,7 @@ use super::open::{OpenRepository, workers};
 use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage};
 use crate::catalog::RunKind;
-use crate::fsio::{FileLock, FileStat, FileSystem, LockError, RealFileSystem};
+use crate::fsio::{FileLock, FileStat, FileSystem, RealFileSystem};
 use crate::point::Point;
 use crate::progress::Progress;
 use crate::recover::{self, PointChoice, RestoreError, RestoreOptions, RestorePlan, choose_point};
@@ -60,7 +60,7 @@ pub fn prepare_restore<'s>(
         return Err(StoreError::from(damage).into());
     }
     let point = choose_point(&points, &machine, &choice).map_err(RestoreError::from)?.clone();
-    let shared = lock_shared(&open, &machine)?;
+    let shared = open.repository.lock_for_reading(&format!("restore of {machine}"))?;
     let fs = RealFileSystem::shared();
     let options = RestoreOptions {
         disk: request.disk.clone(),
@@ -120,20 +120,6 @@ impl PreparedRestore<'_> {
             done.detail = Some(format!("wrote {}", paths.join(", ")));
             Ok(done)
         })
-    }
-}
-
-/// Held so that nothing is removed meanwhile. A repository that is mounted read-only has no lock
-/// to take, and must still give back what it holds.
-fn lock_shared(open: &OpenRepository, machine: &Name) -> Result<Option<FileLock>, StoreError> {
-    match open.repository.lock_shared(&format!("restore of {machine}")) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(StoreError::Lock(LockError::File(error)) | StoreError::File(error))
-            if error.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::destination::{
     TargetError, TargetIdentity, TargetKind, apply,
 };
 use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode};
+use crate::store::Damage;
 use crate::units::Name;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct ReplicaSession {
     /// Why such a journal cannot be redone, now or ever: it is damaged, or a target is gone. The
     /// images then hold no point, until a replication has compared and repaired them.
     pub unfinished: Option<String>,
+    /// Damage that a replication met in the repository; it did not stop it.
+    pub damages: Vec<Damage>,
     _lock: FileLock,
 }
 
@@ -59,7 +62,9 @@ impl ReplicaSession {
         };
         let (fs, replica) = (Arc::clone(fs), replica.clone());
         let (redone, unfinished) = (false, None);
-        let mut session = Self { fs, home, replica, superblock, redone, unfinished, _lock: lock };
+        let damages = Vec::new();
+        let mut session =
+            Self { fs, home, replica, superblock, redone, unfinished, damages, _lock: lock };
         session.finish_interrupted(targets)?;
         Ok(session)
     }

@@ -74,8 +74,8 @@ pub fn replicate(
     request: &ReplicateRequest<'_>,
     progress: &Progress,
 ) -> Result<Replicated, ReplayError> {
-    let _shared = repository.lock_shared(&format!("replication to {}", session.replica))?;
-    catalog.sync(repository)?;
+    let _shared = repository.lock_for_reading(&format!("replication to {}", session.replica))?;
+    session.damages = catalog.sync(repository)?.damages;
     let newest = catalog
         .newest_point(request.machine)?
         .ok_or_else(|| ReplayError::NoPoint { machine: request.machine.clone() })?;

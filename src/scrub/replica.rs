@@ -117,7 +117,7 @@ pub fn verify_replica(
     progress: &Progress,
 ) -> Result<(PointRef, Vec<DiskVerdict>), VerifyError> {
     let replica = request.replica;
-    let _shared = repository.lock_shared(&format!("verification of {replica}"))?;
+    let _shared = repository.lock_for_reading(&format!("verification of {replica}"))?;
     let (home, never_seeded) =
         (&request.home, || VerifyError::NeverSeeded { replica: replica.clone() });
     if fs.stat(&home.superblock())?.is_none() {

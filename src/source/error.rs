@@ -42,8 +42,8 @@ pub enum SourceError {
     },
     /// Someone has it open for writing.
     #[error("{} is open for writing in another program (a running QEMU, qemu-img or qemu-nbd?); \
-        shut that down or back up the running guest instead, then run this again",
-        path.display())]
+        shut that down, then run this again. If you know that nothing writes to it, say so with \
+        `quiesced = true` on the source", path.display())]
     InUse {
         /// The file of the source.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum SourceError {
     },
     /// Encrypted content.
     #[error("{0} is an encrypted qcow2 image; decrypt it into another image with `qemu-img \
-        convert`, or back up the running guest instead", path.display())]
+        convert`, then give that", path.display())]
     Encrypted {
         /// The image.
         path: PathBuf,

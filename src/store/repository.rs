@@ -11,7 +11,7 @@ use super::{
     StoreError, WriterSession, slots,
 };
 use crate::chunk::{CutParameters, Cutter};
-use crate::fsio::{self, FileKind, FileLock, FileSystem, LockMode, OpenMode};
+use crate::fsio::{self, FileKind, FileLock, FileSystem, LockError, LockMode, OpenMode};
 use crate::units::{Name, PackName, PointId, RepositoryId, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,6 +158,22 @@ impl Repository {
     pub fn lock_shared(&self, work: &str) -> Result<FileLock, StoreError> {
         let path = self.layout.repository_lock();
         Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Shared, &Layout::holder(work))?)
+    }
+
+    /// Held while only something is read. A repository that is mounted read-only has no lock to
+    /// take, nothing can be removed from it, and it must still give back what it holds.
+    ///
+    /// # Errors
+    /// Busy while something is removed from it.
+    pub fn lock_for_reading(&self, work: &str) -> Result<Option<FileLock>, StoreError> {
+        match self.lock_shared(work) {
+            Err(StoreError::Lock(LockError::File(error)))
+                if error.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
     }
 
     /// Held by the one backup of `machine`.

@@ -150,7 +150,8 @@ pub fn generate_key_file(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<(), St
     let key = TreeName(random()?);
     let text = Zeroizing::new(format!("{key}\n"));
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
+    // A name of its own: what an earlier run left when it was killed is not in the way.
+    temporary.push(format!(".{}.tmp", SlotId::random().map_err(StoreError::Random)?));
     fs.create_dir_all(&fsio::parent_dir(path))?;
     fsio::write_new(fs, temporary.into(), path, text.as_bytes())?;
     Ok(())
