@@ -7,7 +7,7 @@ use crate::extent::Extent;
 use crate::point::{Leaf, Span, TreeBuilder};
 use crate::source::Source;
 use crate::store::{Codec, ObjectKind, Put, StoreError};
-use crate::units::{ChunkName, Name, ObjectName, RegionIndex, TreeName};
+use crate::units::{ChunkName, Name, RegionIndex, TreeName};
 use std::sync::{Mutex, PoisonError};
 
 /// Backs a disk up and returns the root of its tree; `None` when it holds only zeros.
@@ -177,14 +177,7 @@ impl<'a> Worker<'a> {
 
     /// Whether each span needs no storing: it is a hole, or a chunk that the repository has.
     fn known(&self, leaf: &Leaf) -> Result<Vec<bool>, BackupError> {
-        let names: Vec<ObjectName> = leaf
-            .spans
-            .iter()
-            .filter_map(|span| match span {
-                Span::Chunk { name, .. } => Some(ObjectName::from(*name)),
-                Span::Hole { .. } => None,
-            })
-            .collect();
+        let names = leaf.chunk_names();
         let mut found = self.disk.context.catalog.contains(&names)?.into_iter();
         let known = |span: &Span| match span {
             Span::Hole { .. } => true,

@@ -2,7 +2,7 @@
 
 use super::manifest::load_point;
 use super::tree::TreeReader;
-use super::{Leaf, Point, Span};
+use super::{Leaf, Point};
 use crate::store::{Damage, ObjectIndex, ObjectReader, Repository, StoreError};
 use crate::units::{ObjectName, PackName, PointId, TreeName};
 use std::collections::{HashMap, HashSet};
@@ -88,14 +88,7 @@ impl Search<'_> {
     }
 
     fn touches(&self, leaf: &Leaf) -> bool {
-        let names: Vec<ObjectName> = leaf
-            .spans
-            .iter()
-            .filter_map(|span| match span {
-                Span::Chunk { name, .. } => Some(ObjectName::from(*name)),
-                Span::Hole { .. } => None,
-            })
-            .collect();
+        let names = leaf.chunk_names();
         match self.object {
             Some(object) => names.contains(&object),
             None => self.index.locate(&names).map_or(true, |places| {

@@ -8,7 +8,7 @@
 //! region without any chunk has no leaf at all.
 
 use crate::chunk::CutParameters;
-use crate::units::{ChunkName, DIGEST_BYTES};
+use crate::units::{ChunkName, DIGEST_BYTES, ObjectName};
 
 const MAGIC: [u8; 2] = [b'L', 1];
 const HOLE_FLAG: u32 = 1 << 31;
@@ -55,6 +55,15 @@ impl Leaf {
     /// Whether it holds only zeros; such a leaf is not stored.
     pub fn is_hole(&self) -> bool {
         self.spans.iter().all(|span| matches!(span, Span::Hole { .. }))
+    }
+
+    /// Names of its chunks, in order.
+    pub fn chunk_names(&self) -> Vec<ObjectName> {
+        let chunk = |span: &Span| match span {
+            Span::Chunk { name, .. } => Some(ObjectName::from(*name)),
+            Span::Hole { .. } => None,
+        };
+        self.spans.iter().filter_map(chunk).collect()
     }
 
     /// The encoded form, from which its name follows.

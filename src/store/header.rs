@@ -2,7 +2,7 @@
 
 use super::{Keys, StoreError};
 use crate::chunk::CutParameters;
-use crate::units::{RepositoryId, TreeName};
+use crate::units::{Hex, RepositoryId};
 use std::path::Path;
 
 /// The newest repository format that is read and written here.
@@ -52,7 +52,7 @@ pub struct Header {
 #[serde(deny_unknown_fields)]
 struct Sealed {
     header: Header,
-    mac: TreeName,
+    mac: Hex<32>,
 }
 
 /// What can be read of the header of any format.
@@ -72,7 +72,7 @@ impl Header {
     }
 
     pub(super) fn encode(&self, keys: &Keys) -> Result<Vec<u8>, serde_json::Error> {
-        let sealed = Sealed { header: self.clone(), mac: TreeName(self.mac(keys)?) };
+        let sealed = Sealed { header: self.clone(), mac: Hex(self.mac(keys)?) };
         let mut text = serde_json::to_vec_pretty(&sealed)?;
         text.push(b'\n');
         Ok(text)

@@ -4,10 +4,10 @@
 //! which exactly one thing is ever sealed; so the fixed nonce 0 never repeats under a key.
 
 use super::keys::{KEY_BYTES, SecretKey, derive};
-use super::seal::Sealer;
+use super::seal::{Sealer, TAG_BYTES};
 use super::{Layout, StoreError, WriterSession};
 use crate::fsio::{self, FileError, FileKind, FileSystem};
-use crate::units::{RepositoryId, SlotId, TreeName};
+use crate::units::{Hex, RepositoryId, SlotId};
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,7 +147,7 @@ fn read_secret(
 /// # Errors
 /// An existing file is an error: it is never overwritten.
 pub fn generate_key_file(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<(), StoreError> {
-    let key = TreeName(random()?);
+    let key = Hex(random()?);
     let text = Zeroizing::new(format!("{key}\n"));
     let mut temporary = path.as_os_str().to_owned();
     // A name of its own: what an earlier run left when it was killed is not in the way.
@@ -178,9 +178,9 @@ struct Slot {
     id: SlotId,
     created: jiff::Timestamp,
     wrapping: Wrapping,
-    salt: TreeName,
-    wrapped: TreeName,
-    tag: SlotId,
+    salt: Hex<KEY_BYTES>,
+    wrapped: Hex<KEY_BYTES>,
+    tag: Hex<TAG_BYTES>,
 }
 
 fn bound(repository: RepositoryId, slot: SlotId) -> Vec<u8> {
@@ -206,9 +206,9 @@ pub(super) fn add(
         id: SlotId::random().map_err(StoreError::Random)?,
         created: now,
         wrapping,
-        salt: TreeName(random()?),
-        wrapped: TreeName([0; 32]),
-        tag: SlotId([0; 16]),
+        salt: Hex(random()?),
+        wrapped: Hex([0; KEY_BYTES]),
+        tag: Hex([0; TAG_BYTES]),
     };
     let key = secret.wrapping_key(&slot).ok_or(StoreError::MemoryFault)?;
     let mut sealed = master.to_vec();

@@ -1,39 +1,10 @@
 //! 32-byte names. Each kind is a type of its own, so that none is taken for another.
 
+use super::hex::hex_text;
 use std::fmt;
-use std::str::FromStr;
 
 /// Length of every content name, in bytes.
 pub const DIGEST_BYTES: usize = 32;
-
-/// A text that is not 64 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is not a name of 64 hexadecimal digits")]
-pub struct ParseDigestError {
-    text: String,
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
-}
-
-/// Decodes exactly `N` bytes of hexadecimal text.
-pub(super) fn decode_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != N * 2 {
-        return None;
-    }
-    let mut bytes = [0_u8; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-    }
-    Some(bytes)
-}
 
 macro_rules! digest_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -48,38 +19,11 @@ macro_rules! digest_type {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
+        hex_text!($name);
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.short())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = ParseDigestError;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                decode_hex(text)
-                    .map(Self)
-                    .ok_or_else(|| ParseDigestError { text: text.to_owned() })
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
             }
         }
     };
@@ -120,18 +64,5 @@ impl From<ChunkName> for ObjectName {
 impl From<TreeName> for ObjectName {
     fn from(name: TreeName) -> Self {
         Self(name.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_survive_their_text_form() {
-        let name = PackName(std::array::from_fn(|index| index as u8 * 7));
-        assert_eq!(name.to_string().parse::<PackName>(), Ok(name));
-        assert!("zz".repeat(32).parse::<PackName>().is_err());
-        assert!("ab".repeat(31).parse::<PackName>().is_err());
     }
 }

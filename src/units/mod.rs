@@ -2,15 +2,14 @@
 
 mod digest;
 mod format;
+mod hex;
 mod ids;
 mod name;
 
-pub use digest::{
-    ChunkName, DIGEST_BYTES, JournalDigest, ObjectName, PackName, ParseDigestError, PointId,
-    TreeName,
-};
+pub use digest::{ChunkName, DIGEST_BYTES, JournalDigest, ObjectName, PackName, PointId, TreeName};
 pub use format::{format_bytes, format_duration, parse_bytes};
-pub use ids::{DiskId, MachineId, ParseIdError, ReplicaId, RepositoryId, RunId, SlotId};
+pub use hex::{Hex, ParseHexError};
+pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
 pub use name::{InvalidName, NAME_CHARS_MAX, Name};
 
 /// One kibibyte in bytes.
