@@ -254,23 +254,36 @@ impl Worker<'_> {
         }
         if reads {
             places.iter().for_each(|extent| self.copy.differs(*extent));
+        } else {
+            // Only what chunks fill is written: whatever else the buffer holds does not matter.
+            self.buffer.resize(len as usize, 0);
         }
-        self.write(&wanted, &places)
+        self.write(start, &wanted, &places)
     }
 
-    fn write(&mut self, wanted: &[Wanted], places: &[Extent]) -> Result<(), CopyError> {
-        let copy = self.copy;
+    /// Fetches chunks into their places in the buffer, then writes each run of them at once: many
+    /// small writes that begin within a page cost more than all the rest.
+    fn write(&mut self, start: u64, wanted: &[Wanted], places: &[Extent]) -> Result<(), CopyError> {
+        let Self { copy, objects, buffer, .. } = self;
         let background = match copy.options.mode {
             CopyMode::Fresh => Background::Zeros,
             CopyMode::Overwrite | CopyMode::Repair => Background::Unknown,
             CopyMode::Compare => return Ok(()),
         };
-        self.objects.chunks::<CopyError>(wanted, |index, content| {
-            let thinned = copy.target.write_thin(places[index].start(), content, background)?;
+        let range =
+            |extent: &Extent| (extent.start() - start) as usize..(extent.end() - start) as usize;
+        objects.chunks::<CopyError>(wanted, |index, content| {
+            buffer[range(&places[index])].copy_from_slice(content);
             copy.progress.add_read(content.len() as u64);
-            copy.progress.add_written(thinned.data_bytes);
             Ok(())
-        })
+        })?;
+        let mut runs = Vec::new();
+        places.iter().for_each(|extent| push_joined(&mut runs, *extent));
+        for run in &runs {
+            let thinned = copy.target.write_thin(run.start(), &buffer[range(run)], background)?;
+            copy.progress.add_written(thinned.data_bytes);
+        }
+        Ok(())
     }
 
     fn hole(&self, extent: Extent, at: usize) -> Result<(), CopyError> {
