@@ -340,3 +340,25 @@ fn local_databases_are_readable_by_their_owner_only() {
         assert_eq!(mode, 0o600, "{file:?}");
     }
 }
+
+/// It was refused because its image was locked, which says nothing of why.
+#[test]
+fn a_promoted_replica_is_refused_as_such_while_its_guest_runs() {
+    use afterimage::fsio::{QemuAccess, QemuLock};
+    use afterimage::units::Epoch;
+    let world = World::small(&["root"], false);
+    world.write_disk("root", &noise(1, 50 * KIB));
+    world.backup().unwrap();
+    world.replicate("standby").unwrap();
+    let home = world.replica_home("standby").superblock();
+    let mut superblock = Superblock::open(&RealFileSystem, &home, &name("standby")).unwrap();
+    let mut record = superblock.current().clone();
+    let State::Clean { point } = record.state else { unreachable!("it is clean") };
+    record.state = State::Promoted { point };
+    record.epoch = Epoch(record.epoch.0 + 1);
+    superblock.store(record).unwrap();
+    let _guest = QemuLock::take(&world.path("standby/root.raw"), QemuAccess::Write).unwrap();
+    let refused = world.replicate("standby").unwrap_err();
+    let promoted = matches!(refused, ReplayError::Conflict(PlanConflict::Promoted { point: at }) if at == point);
+    assert!(promoted, "{refused}");
+}

@@ -1,7 +1,7 @@
 //! One replication: look, plan, do.
 
 use super::ownership::{first_foreign, is_blank};
-use super::plan::{Observed, Plan, plan};
+use super::plan::{Observed, Plan, PlanConflict, plan};
 use super::room::Room;
 use super::session::{ReplicaSession, TargetSpec, open_configured};
 use super::stage::{Delta, Needs};
@@ -81,6 +81,10 @@ pub fn replicate(
         .ok_or_else(|| ReplayError::NoPoint { machine: request.machine.clone() })?;
     // What the catalog says of it is a copy: only the manifest itself is authenticated.
     let newest = load_point(repository, newest.id)?;
+    if let Some(State::Promoted { point }) = session.record().map(|record| &record.state) {
+        // Before its targets are touched: a guest may have them open.
+        return Err(PlanConflict::Promoted { point: *point }.into());
+    }
     check_targets(session, repository, request)?;
     let (mut targets, changed) = open_unchanged(session, &request.targets)?;
     let repair = |session: &mut ReplicaSession, reason: String| {
