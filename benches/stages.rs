@@ -13,6 +13,7 @@ use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::store::{
     Codec, Encoding, InitOptions, ObjectIndex, PackRecord, PackSink, Repository, StoreError,
 };
+use afterimage::testing::noise;
 use afterimage::units::{MIB, Name, ObjectName, PointId, ReplicaId, RunId};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sha2::{Digest, Sha256};
@@ -23,21 +24,6 @@ use std::time::Duration;
 const REGION_BYTES: usize = 16 * MIB as usize;
 const CHUNK_BYTES: u32 = 16 * 1024;
 const JOURNAL_BYTES: usize = 8 * MIB as usize;
-
-/// Bytes that do not compress, from a seed (SplitMix64).
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
 
 /// A region that compresses about as well as system files do: half noise, half repetition.
 fn region() -> Vec<u8> {

@@ -12,6 +12,7 @@ use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::source::{ImageFormat, SourceSpec};
 use afterimage::store::{InitOptions, Repository, Secret};
+use afterimage::testing::noise;
 use afterimage::units::{Name, RunId};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -257,19 +258,4 @@ fn write_machine(folder: &Path, sequence: u64) {
     std::fs::write(folder.join("data.raw"), data).unwrap();
     let xml = format!("<domain><name>web01</name><memory>{}</memory></domain>\n", sequence * 512);
     std::fs::write(folder.join("definition").join(DEFINITION), xml).unwrap();
-}
-
-/// Bytes that do not compress, from a seed (SplitMix64).
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
 }

@@ -190,7 +190,7 @@ impl<'a> Worker<'a> {
         let start = piece.start as usize;
         let content = &self.buffer[start..start + piece.len as usize];
         let put = self.disk.context.writer.put_chunk(name, content, &mut self.codec)?;
-        if matches!(put, Put::Stored { .. }) {
+        if matches!(put, Put::Stored) {
             self.disk.context.progress.add_new(u64::from(piece.len));
         }
         Ok(())

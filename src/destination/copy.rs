@@ -239,12 +239,8 @@ impl Worker<'_> {
             match *span {
                 Span::Hole { .. } => self.hole(extent, at)?,
                 Span::Chunk { name, len } => {
-                    let wants = if reads {
-                        self.namer.chunk(&self.buffer[at..at + len as usize]) != name
-                    } else {
-                        true
-                    };
-                    if wants {
+                    let held = || self.namer.chunk(&self.buffer[at..at + len as usize]);
+                    if !reads || held() != name {
                         wanted.push(Wanted { name, len });
                         places.push(extent);
                     }

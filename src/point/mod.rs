@@ -13,7 +13,7 @@ mod tree;
 
 pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
-pub use delta::{LeafChange, data_bytes, differing_leaves};
+pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
 pub use leaf::{Leaf, Span};
 pub use manifest::{

@@ -6,7 +6,7 @@
 use super::RestoreError;
 use crate::destination::{CopyMode, CopyOptions, Target, TargetAccess, TargetKind, copy_tree};
 use crate::fsio::{FileKind, FileStat, FileSystem, existing_folder, is_same_file, parent_dir};
-use crate::point::{Point, TreeRef, data_bytes, load_point};
+use crate::point::{Point, TreeRef, load_point, thin_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
 use crate::units::Name;
@@ -185,9 +185,7 @@ fn check_room(
     let images = items.iter().filter(|item| item.kind == TargetKind::Image);
     let mut needed_bytes = 0;
     for item in images {
-        let data = data_bytes(repository, index, &item.tree)?;
-        // Zero blocks within chunks take no space: one part in sixteen allows for them.
-        needed_bytes += data - data / 16;
+        needed_bytes += thin_bytes(repository, index, &item.tree)?;
     }
     let path = if options.to.is_dir() { options.to.clone() } else { existing_folder(&options.to) };
     let free_bytes = fs.free_bytes(&path)?;

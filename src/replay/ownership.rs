@@ -10,7 +10,7 @@ use super::update::ReplicateRequest;
 use crate::destination::{DiskRecord, Target, TargetAccess, TargetKind};
 use crate::point::{DiskEntry, Point, Span, TreeReader, TreeRef};
 use crate::store::{ObjectIndex, Repository};
-use crate::units::{MIB, RegionIndex, TreeName};
+use crate::units::{MIB, Name, RegionIndex, TreeName};
 use std::path::PathBuf;
 
 /// Chunks that are looked at on each disk.
@@ -37,7 +37,7 @@ pub(super) fn first_foreign(
         let recorded: Option<&DiskRecord> = record.disks.iter().find(|d| d.path == spec.path);
         // A path that the superblock does not know is looked at as an occupied one.
         let known = recorded.is_none_or(|disk| disk.is_at(&now));
-        if known || is_blank(&target, spec)? {
+        if known || is_blank(&target, &spec.disk)? {
             continue;
         }
         match resembles(repository, index, entry, &target) {
@@ -119,18 +119,15 @@ fn sample_regions(
 
 /// An image is blank when it is empty. A device is when it begins and ends with zeros, where
 /// partition tables, file systems and volume managers put their marks.
-pub(super) fn is_blank(
-    target: &Target,
-    spec: &super::session::TargetSpec,
-) -> Result<bool, ReplayError> {
-    if spec.kind == TargetKind::Image {
+pub(super) fn is_blank(target: &Target, disk: &Name) -> Result<bool, ReplayError> {
+    if target.kind() == TargetKind::Image {
         return Ok(target.size() == 0);
     }
     let mut piece = vec![0; target.size().min(MIB) as usize];
     for offset in [0, target.size() - piece.len() as u64] {
         target
             .read_exact_at(&mut piece, offset)
-            .map_err(|error| ReplayError::target(&spec.disk, error))?;
+            .map_err(|error| ReplayError::target(disk, error))?;
         if !crate::chunk::is_zero(&piece) {
             return Ok(false);
         }

@@ -9,7 +9,7 @@ use crate::destination::{
     TargetKind, copy_tree,
 };
 use crate::fsio::{existing_folder, parent_dir};
-use crate::point::{Point, data_bytes};
+use crate::point::{Point, thin_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
 use crate::units::{Epoch, ReplicaId};
@@ -157,9 +157,7 @@ fn check_room(
             continue;
         }
         let has = session.fs.stat(&spec.path)?.map_or(0, |stat| stat.allocated_bytes);
-        // Zero blocks within chunks take no space: one part in sixteen allows for them.
-        let data = data_bytes(repository, index, &disk.tree())?;
-        let needed_bytes = (data - data / 16).saturating_sub(has);
+        let needed_bytes = thin_bytes(repository, index, &disk.tree())?.saturating_sub(has);
         room.add(session.fs.as_ref(), &existing_folder(&spec.path), needed_bytes)?;
     }
     room.check(session.fs.as_ref(), "the first copy")

@@ -261,7 +261,7 @@ fn occupied_targets(
         let (fs, kind) = (session.fs.as_ref(), Some(spec.kind));
         let target = Target::open(fs, &spec.path, kind, TargetAccess::Write).map_err(error)?;
         let now = target.identity().map_err(error)?;
-        if !known.iter().any(|disk| disk.is_at(&now)) && !is_blank(&target, spec)? {
+        if !known.iter().any(|disk| disk.is_at(&now)) && !is_blank(&target, &spec.disk)? {
             occupied.push(spec.path.clone());
         }
     }

@@ -6,8 +6,8 @@
 
 use super::codec::{Codec, Encoded};
 use super::pack::{
-    Location, ObjectKind, PACK_BYTES_TARGET, PACK_HEADER_BYTES, PACK_OBJECTS_MAX, PackEntry,
-    PackHeader, PackKind, PackRecord, encode_trailer, object_bound,
+    ObjectKind, PACK_BYTES_TARGET, PACK_HEADER_BYTES, PACK_OBJECTS_MAX, PackEntry, PackHeader,
+    PackKind, PackRecord, encode_trailer, object_bound,
 };
 use super::seal::Sealer;
 use super::{Keys, Repository, StoreError, WriterSession};
@@ -35,11 +35,8 @@ pub trait PackSink: Sync {
 pub enum Put {
     /// Another thread of this writer has put it.
     InFlight,
-    /// It was added, with this many bytes.
-    Stored {
-        /// Bytes in the pack.
-        stored_bytes: u32,
-    },
+    /// It was added.
+    Stored,
 }
 
 /// Writes packs of a repository, for any number of threads.
@@ -133,19 +130,19 @@ impl<'r> PackWriter<'r> {
             return Ok(Put::InFlight);
         }
         let encoded = codec.encode(plain, is_same)?;
-        let (stored_bytes, full) = self.append(name, kind, encoded)?;
-        if let Some(pack) = full {
+        if let Some(pack) = self.append(name, kind, encoded)? {
             self.finish_pack(pack)?;
         }
-        Ok(Put::Stored { stored_bytes })
+        Ok(Put::Stored)
     }
 
+    /// Appends to the open pack; gives it back when it is full.
     fn append(
         &self,
         name: ObjectName,
         kind: ObjectKind,
         encoded: Encoded<'_>,
-    ) -> Result<(u32, Option<OpenPack>), StoreError> {
+    ) -> Result<Option<OpenPack>, StoreError> {
         let mut state = self.lock();
         let slot = state.slot(kind.pack_kind());
         let pack = match slot {
@@ -155,9 +152,8 @@ impl<'r> PackWriter<'r> {
                 slot.insert(OpenPack::begin(file, kind.pack_kind(), self.repository.keys())?)
             }
         };
-        let stored_bytes = pack.append(name, kind, encoded)?;
-        let full = if pack.is_full() { slot.take() } else { None };
-        Ok((stored_bytes, full))
+        pack.append(name, kind, encoded)?;
+        Ok(if pack.is_full() { slot.take() } else { None })
     }
 
     /// Closes the open packs. When this returns, everything that was put is durable.
@@ -242,7 +238,7 @@ impl OpenPack {
         name: ObjectName,
         kind: ObjectKind,
         encoded: Encoded<'_>,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<(), StoreError> {
         let offset = self.offset();
         let from = self.buffer.len();
         self.buffer.extend_from_slice(encoded.bytes);
@@ -262,10 +258,7 @@ impl OpenPack {
             entry.stored_len = (self.buffer.len() - from) as u32;
         }
         self.entries.push(entry);
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.write_buffer()?;
-        }
-        Ok(entry.stored_len)
+        if self.buffer.len() >= BUFFER_BYTES { self.write_buffer() } else { Ok(()) }
     }
 
     fn write_buffer(&mut self) -> Result<(), StoreError> {
@@ -301,12 +294,5 @@ fn check_seal(
     match sealer.open(offset, bound, &mut copy) {
         Some(plain) if plain == meant => Ok(()),
         _ => Err(StoreError::MemoryFault),
-    }
-}
-
-impl PackRecord {
-    /// The place of the object with this name.
-    pub fn find(&self, name: ObjectName) -> Option<Location> {
-        self.locations().find(|location| location.entry.name == name)
     }
 }

@@ -2,10 +2,12 @@
 
 mod cut;
 mod full;
+mod noise;
 mod parts;
 mod unsynced;
 
 pub use cut::{CutFileSystem, LastOperation};
 pub use full::{Full, FullFileSystem};
+pub use noise::noise;
 pub use parts::{MemoryIndex, machine, point};
 pub use unsynced::{Lost, UnsyncedFileSystem};
