@@ -25,8 +25,16 @@ pub enum RunKind {
     Replicate,
     /// Wrote a point out.
     Restore,
-    /// Compared a replica with its point.
+    /// Compared a replica, a point or a repository with what it must be.
     Verify,
+    /// Removed points that need not be kept.
+    Prune,
+    /// Returned the space that nothing needs.
+    Gc,
+    /// Healed damage or set it apart.
+    Repair,
+    /// Copied points to another repository.
+    Copy,
 }
 
 /// How a run ended.
@@ -52,6 +60,9 @@ pub struct RunRecord {
     pub id: RunId,
     /// What it did.
     pub kind: RunKind,
+    /// The repository, of what is done to a whole one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<Name>,
     /// The machine.
     pub machine: Option<Name>,
     /// The replica.
@@ -169,6 +180,7 @@ mod tests {
             let record = RunRecord {
                 id: RunId([id; 16]),
                 kind: RunKind::Backup,
+                repository: None,
                 machine: Some(machine.clone()),
                 replica: None,
                 started: started.parse().unwrap(),

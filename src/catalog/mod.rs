@@ -4,6 +4,7 @@
 //! Both use write-ahead logging with one writing connection. A newer schema is refused, and so is
 //! an SQLite before 3.51.3, which could lose commits when two connections checkpoint.
 
+mod avoided;
 mod database;
 mod error;
 mod history;

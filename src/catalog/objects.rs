@@ -4,6 +4,7 @@
 //! its name when the row was written.
 
 use super::CatalogError;
+use super::avoided::Avoided;
 use super::database::{Database, Durability, Migration};
 use crate::store::{
     Encoding, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink, StoreError,
@@ -12,8 +13,10 @@ use crate::units::{ObjectName, PackName, PointId, RepositoryId};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
-const MIGRATIONS: &[Migration] = &["
+const MIGRATIONS: &[Migration] = &[
+    "
     CREATE TABLE repository (id BLOB NOT NULL) STRICT;
     CREATE TABLE pack (
         no INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE,
@@ -30,12 +33,21 @@ const MIGRATIONS: &[Migration] = &["
         manifest TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX point_by_machine ON point (machine, sequence);
-"];
+",
+    "
+    ALTER TABLE pack ADD COLUMN condemned INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE damaged (
+        name BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (name, pack)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The catalog of one repository.
 #[derive(Debug)]
 pub struct Catalog {
     pub(super) database: Database,
+    /// What stands in a pack and must not be relied on.
+    pub(super) avoided: RwLock<Avoided>,
 }
 
 /// An object as a catalog knows it.
@@ -87,7 +99,9 @@ impl Catalog {
             }
         })?;
         if found == repository.0 {
-            Ok(Self { database })
+            let catalog = Self { database, avoided: RwLock::default() };
+            catalog.load_avoided()?;
+            Ok(catalog)
         } else {
             let found = found.iter().map(|byte| format!("{byte:02x}")).collect();
             Err(CatalogError::Foreign { path, found, expected: repository })
@@ -114,14 +128,25 @@ impl Catalog {
         Ok(())
     }
 
-    /// Which of `names` lie in a pack, in the order asked.
+    /// Which of `names` lie in a pack where a new point may rely on them, in the order asked: a
+    /// copy in a condemned pack, or one that is damaged, counts as a miss.
     ///
     /// # Errors
     /// When the database fails.
     pub fn contains(&self, names: &[ObjectName]) -> Result<Vec<bool>, CatalogError> {
+        let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
         self.database.read(|connection| {
-            let mut find = connection.prepare_cached("SELECT 1 FROM object WHERE name = ?1")?;
-            names.iter().map(|name| find.exists([&name.0[..]])).collect()
+            let mut find = connection.prepare_cached("SELECT pack FROM object WHERE name = ?1")?;
+            let mut is_good = |name: &ObjectName| {
+                let mut rows = find.query([&name.0[..]])?;
+                while let Some(row) = rows.next()? {
+                    if !avoided.holds(*name, row.get(0)?) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            };
+            names.iter().map(&mut is_good).collect()
         })
     }
 
@@ -133,19 +158,32 @@ impl Catalog {
         self.database.write(|transaction| insert_pack(transaction, record))
     }
 
-    /// Forgets a pack.
+    /// Forgets packs, with one pass over the objects however many they are.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn forget_pack(&self, name: PackName) -> Result<(), CatalogError> {
+    pub fn forget_packs(&self, names: &[PackName]) -> Result<(), CatalogError> {
+        if names.is_empty() {
+            return Ok(());
+        }
         self.database.write(|transaction| {
-            transaction.execute(
-                "DELETE FROM object WHERE pack = (SELECT no FROM pack WHERE name = ?1)",
-                [&name.0[..]],
+            transaction.execute_batch(
+                "CREATE TEMP TABLE IF NOT EXISTS gone (no INTEGER PRIMARY KEY);
+                 DELETE FROM temp.gone;",
             )?;
-            transaction.execute("DELETE FROM pack WHERE name = ?1", [&name.0[..]])
+            let mut note = transaction
+                .prepare_cached("INSERT INTO temp.gone SELECT no FROM pack WHERE name = ?1")?;
+            for name in names {
+                note.execute([&name.0[..]])?;
+            }
+            transaction.execute_batch(
+                "DELETE FROM object WHERE pack IN (SELECT no FROM temp.gone);
+                 DELETE FROM damaged WHERE pack IN (SELECT no FROM temp.gone);
+                 DELETE FROM pack WHERE no IN (SELECT no FROM temp.gone);
+                 DELETE FROM temp.gone;",
+            )
         })?;
-        Ok(())
+        self.load_avoided()
     }
 
     /// All packs with their lengths in bytes.
@@ -200,10 +238,20 @@ impl Catalog {
 
 impl ObjectIndex for Catalog {
     fn locate(&self, names: &[ObjectName]) -> Result<Vec<Option<Location>>, StoreError> {
-        let located = self
-            .database
-            .read(|connection| names.iter().map(|name| locate(connection, *name)).collect())?;
+        let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
+        let located = self.database.read(|connection| {
+            let best = |name: &ObjectName| {
+                // Whatever lies in a pack is better than nothing: a reader finds out.
+                Ok(locate(connection, *name, &avoided)?.into_iter().next())
+            };
+            names.iter().map(best).collect()
+        })?;
         Ok(located)
+    }
+
+    fn copies(&self, name: ObjectName) -> Result<Vec<Location>, StoreError> {
+        let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.database.read(|connection| locate(connection, name, &avoided))?)
     }
 }
 
@@ -241,25 +289,37 @@ fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::
     Ok(())
 }
 
-fn locate(connection: &Connection, name: ObjectName) -> rusqlite::Result<Option<Location>> {
+/// All places of an object; those that can be relied on first.
+fn locate(
+    connection: &Connection,
+    name: ObjectName,
+    avoided: &Avoided,
+) -> rusqlite::Result<Vec<Location>> {
     let mut find = connection.prepare_cached(
-        "SELECT pack.name, offset, stored, plain, object.kind, encoding
-         FROM object JOIN pack ON pack.no = object.pack WHERE object.name = ?1 LIMIT 1",
+        "SELECT pack.name, offset, stored, plain, object.kind, encoding, pack.no
+         FROM object JOIN pack ON pack.no = object.pack WHERE object.name = ?1",
     )?;
-    find.query_row([&name.0[..]], |row| {
-        let unknown = |column| {
-            rusqlite::Error::IntegralValueOutOfRange(column, row.get(column).unwrap_or(-1))
-        };
-        let entry = PackEntry {
-            name,
-            kind: ObjectKind::from_byte(row.get(4)?).ok_or_else(|| unknown(4))?,
-            encoding: Encoding::from_byte(row.get(5)?).ok_or_else(|| unknown(5))?,
-            stored_len: row.get(2)?,
-            plain_len: row.get(3)?,
-        };
-        Ok(Location { pack: PackName(digest(row, 0)?), offset: row.get(1)?, entry })
-    })
-    .optional()
+    let mut rows = find.query([&name.0[..]])?;
+    let (mut good, mut poor) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let location = location(row, name)?;
+        if avoided.holds(name, row.get(6)?) { poor.push(location) } else { good.push(location) }
+    }
+    good.append(&mut poor);
+    Ok(good)
+}
+
+fn location(row: &Row<'_>, name: ObjectName) -> rusqlite::Result<Location> {
+    let unknown =
+        |column| rusqlite::Error::IntegralValueOutOfRange(column, row.get(column).unwrap_or(-1));
+    let entry = PackEntry {
+        name,
+        kind: ObjectKind::from_byte(row.get(4)?).ok_or_else(|| unknown(4))?,
+        encoding: Encoding::from_byte(row.get(5)?).ok_or_else(|| unknown(5))?,
+        stored_len: row.get(2)?,
+        plain_len: row.get(3)?,
+    };
+    Ok(Location { pack: PackName(digest(row, 0)?), offset: row.get(1)?, entry })
 }
 
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {

@@ -65,13 +65,14 @@ impl Catalog {
         report: &mut SyncReport,
     ) -> Result<(), CatalogError> {
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-        for (name, bytes) in &known {
-            // A length that changed is damage: the file's name covers every byte.
-            if present.get(name) != Some(bytes) {
-                self.forget_pack(*name)?;
-                report.packs_gone += 1;
-            }
-        }
+        // A length that changed is damage: the file's name covers every byte.
+        let gone: Vec<PackName> = known
+            .iter()
+            .filter(|(name, bytes)| present.get(name) != Some(bytes))
+            .map(|(name, _)| *name)
+            .collect();
+        self.forget_packs(&gone)?;
+        report.packs_gone = gone.len();
         for (name, bytes) in present {
             if known.get(&name) == Some(&bytes) {
                 continue;

@@ -59,9 +59,17 @@ pub(super) fn summary(summary: &Summary) -> String {
             };
             format!("{subject}: catalog {how}: {detail} in {took}")
         }
-        Action::ConfigCheck | Action::Points | Action::Status | Action::Generate | Action::Demo => {
-            format!("{subject}: {detail}")
+        Action::Prune | Action::Gc | Action::Repair | Action::Copy | Action::CatalogCheck => {
+            format!("{subject}: {detail} in {took}")
         }
+        Action::ConfigCheck
+        | Action::Points
+        | Action::Status
+        | Action::Stats
+        | Action::Key
+        | Action::Pin
+        | Action::Generate
+        | Action::Demo => format!("{subject}: {detail}"),
     }
 }
 

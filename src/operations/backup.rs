@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// # Errors
 /// No error leaves a point behind.
 pub fn backup_machine(settings: &Settings, machine: &Name, progress: &Progress) -> RunResult {
-    let about = About { kind: RunKind::Backup, machine: Some(machine.clone()), replica: None };
+    let about = About::machine(RunKind::Backup, machine);
     execute(settings, about, progress, |run| run_backup(settings, machine, run, progress))
 }
 

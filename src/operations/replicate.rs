@@ -25,7 +25,7 @@ pub fn replicate(
     progress: &Progress,
 ) -> RunResult {
     let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
-    let about = About { kind: RunKind::Replicate, machine, replica: Some(replica.clone()) };
+    let about = About::replica(RunKind::Replicate, replica, machine);
     execute(settings, about, progress, |_| run_replicate(settings, replica, adopt, progress))
 }
 

@@ -101,8 +101,7 @@ impl PreparedRestore<'_> {
     /// # Errors
     /// Nothing incomplete has its final name.
     pub fn run(self, progress: &Progress) -> RunResult {
-        let machine = Some(self.point.manifest.machine.clone());
-        let about = About { kind: RunKind::Restore, machine, replica: None };
+        let about = About::machine(RunKind::Restore, &self.point.manifest.machine);
         execute(self.settings, about, progress, |_| {
             let (open, fs) = (&self.open, RealFileSystem::shared());
             let restored = recover::restore(

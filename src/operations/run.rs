@@ -36,8 +36,26 @@ pub type RunResult = Result<Summary, Box<FailedRun>>;
 #[derive(Debug, Clone)]
 pub(super) struct About {
     pub kind: RunKind,
+    pub repository: Option<Name>,
     pub machine: Option<Name>,
     pub replica: Option<Name>,
+}
+
+impl About {
+    /// A run on a whole repository.
+    pub fn repository(kind: RunKind, repository: &Name) -> Self {
+        Self { kind, repository: Some(repository.clone()), machine: None, replica: None }
+    }
+
+    /// A run on a machine.
+    pub fn machine(kind: RunKind, machine: &Name) -> Self {
+        Self { kind, repository: None, machine: Some(machine.clone()), replica: None }
+    }
+
+    /// A run on a replica, of a machine that the settings may not know.
+    pub fn replica(kind: RunKind, replica: &Name, machine: Option<Name>) -> Self {
+        Self { kind, repository: None, machine, replica: Some(replica.clone()) }
+    }
 }
 
 /// What a run did. Without an `error`, all of it.
@@ -114,6 +132,7 @@ pub(super) fn execute(
     let done = work(id).unwrap_or_else(Done::failed);
     let mut summary = Summary::new(about.kind.into(), done.status, started);
     summary.run = Some(id);
+    summary.repository = about.repository;
     summary.machine = about.machine;
     summary.replica = about.replica;
     summary.counts = progress.counts();
@@ -137,7 +156,7 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
 }
 
 fn running(id: RunId, about: &About, started: Timestamp) -> RunRecord {
-    let About { kind, machine, replica } = about.clone();
+    let About { kind, repository, machine, replica } = about.clone();
     let outcome = RunOutcome {
         status: RunStatus::Running,
         ended: None,
@@ -145,7 +164,7 @@ fn running(id: RunId, about: &About, started: Timestamp) -> RunRecord {
         counts: Counts::default(),
         reason: None,
     };
-    RunRecord { id, kind, machine, replica, started, outcome }
+    RunRecord { id, kind, repository, machine, replica, started, outcome }
 }
 
 /// The record of one run in the history, as far as that can be written.

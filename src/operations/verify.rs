@@ -23,7 +23,7 @@ const RANGES_REPORTED_MAX: usize = 1000;
 /// [`OperationError::Differs`] when it is not what its point says; the summary names the ranges.
 pub fn verify_replica(settings: &Settings, replica: &Name, progress: &Progress) -> RunResult {
     let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
-    let about = About { kind: RunKind::Verify, machine, replica: Some(replica.clone()) };
+    let about = About::replica(RunKind::Verify, replica, machine);
     execute(settings, about, progress, |_| run_verify(settings, replica, progress))
 }
 

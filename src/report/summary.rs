@@ -27,6 +27,22 @@ pub enum Action {
     Status,
     /// A catalog was built anew.
     CatalogRebuild,
+    /// A catalog was compared with its repository.
+    CatalogCheck,
+    /// Points that need not be kept were removed.
+    Prune,
+    /// Space that nothing needs was returned.
+    Gc,
+    /// Damage was healed or set apart.
+    Repair,
+    /// Points were copied to another repository.
+    Copy,
+    /// Costs were told.
+    Stats,
+    /// Keys were listed or changed.
+    Key,
+    /// A point was pinned or unpinned.
+    Pin,
     /// Manual pages or completions were written.
     Generate,
     /// The demonstration ran.
@@ -40,6 +56,10 @@ impl From<RunKind> for Action {
             RunKind::Replicate => Self::Replicate,
             RunKind::Restore => Self::Restore,
             RunKind::Verify => Self::Verify,
+            RunKind::Prune => Self::Prune,
+            RunKind::Gc => Self::Gc,
+            RunKind::Repair => Self::Repair,
+            RunKind::Copy => Self::Copy,
         }
     }
 }

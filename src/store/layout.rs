@@ -61,6 +61,26 @@ impl Layout {
         self.points().join(id.to_string())
     }
 
+    /// The folder of pins and locks of points.
+    pub fn holds(&self) -> PathBuf {
+        self.root.join("holds")
+    }
+
+    /// The folder of lists of points that were removed on purpose.
+    pub fn removed(&self) -> PathBuf {
+        self.root.join("removed")
+    }
+
+    /// The folder of lists of packs that are about to be removed.
+    pub fn condemned(&self) -> PathBuf {
+        self.root.join("condemned")
+    }
+
+    /// The folder of damaged files that were set apart.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     /// The folder of files under construction.
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")

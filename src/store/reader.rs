@@ -24,6 +24,14 @@ pub trait ObjectIndex: Send + Sync {
     /// # Errors
     /// [`StoreError::Index`] when the index itself fails.
     fn locate(&self, names: &[ObjectName]) -> Result<Vec<Option<Location>>, StoreError>;
+
+    /// All places of an object, the one that [`ObjectIndex::locate`] gives first.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] when the index itself fails.
+    fn copies(&self, name: ObjectName) -> Result<Vec<Location>, StoreError> {
+        Ok(self.locate(&[name])?.into_iter().flatten().collect())
+    }
 }
 
 /// A chunk that is wanted.

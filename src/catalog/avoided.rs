@@ -1,0 +1,103 @@
+//! Copies of objects that lie in a pack and must not be relied on: the pack is condemned, or the
+//! copy is damaged.
+
+use super::objects::digest;
+use super::{Catalog, CatalogError};
+use crate::units::{ObjectName, PackName};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::PoisonError;
+
+/// Copies of objects that new points must not refer to. Both are few.
+#[derive(Debug, Default)]
+pub(super) struct Avoided {
+    /// Numbers of packs that are about to be removed.
+    condemned: HashSet<i64>,
+    /// Objects that do not decode, with the numbers of their packs.
+    damaged: HashSet<(ObjectName, i64)>,
+}
+
+impl Avoided {
+    pub fn holds(&self, name: ObjectName, pack: i64) -> bool {
+        self.condemned.contains(&pack) || self.damaged.contains(&(name, pack))
+    }
+}
+
+impl Catalog {
+    /// Makes exactly `condemned` the packs that are about to be removed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn set_condemned(&self, condemned: &BTreeSet<PackName>) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            transaction.execute("UPDATE pack SET condemned = 0 WHERE condemned != 0", [])?;
+            let mut set =
+                transaction.prepare_cached("UPDATE pack SET condemned = 1 WHERE name = ?1")?;
+            for name in condemned {
+                set.execute([&name.0[..]])?;
+            }
+            Ok(())
+        })?;
+        self.load_avoided()
+    }
+
+    /// Notes copies of objects that do not decode: from now on they count as unknown, so that the
+    /// next backup that meets their content stores it again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn note_damaged(&self, copies: &[(ObjectName, PackName)]) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            let mut note = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO damaged SELECT ?1, no FROM pack WHERE name = ?2",
+            )?;
+            for (object, pack) in copies {
+                note.execute([&object.0[..], &pack.0[..]])?;
+            }
+            Ok(())
+        })?;
+        self.load_avoided()
+    }
+
+    /// Takes back what was noted of `pack`: all of it was read and found good.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn clear_damaged(&self, pack: PackName) -> Result<(), CatalogError> {
+        let cleared = self.database.write(|transaction| {
+            transaction.execute(
+                "DELETE FROM damaged WHERE pack = (SELECT no FROM pack WHERE name = ?1)",
+                [&pack.0[..]],
+            )
+        })?;
+        if cleared > 0 { self.load_avoided() } else { Ok(()) }
+    }
+
+    /// The copies of objects that are known not to decode.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn damaged_copies(&self) -> Result<Vec<(ObjectName, PackName)>, CatalogError> {
+        self.database.read(|connection| {
+            let mut all = connection.prepare(
+                "SELECT damaged.name, pack.name FROM damaged JOIN pack ON pack.no = damaged.pack
+                 ORDER BY pack.name, damaged.name",
+            )?;
+            let rows = all.query_map([], |row| {
+                Ok((ObjectName(digest(row, 0)?), PackName(digest(row, 1)?)))
+            })?;
+            rows.collect()
+        })
+    }
+
+    pub(super) fn load_avoided(&self) -> Result<(), CatalogError> {
+        let loaded = self.database.read(|connection| {
+            let mut all = connection.prepare("SELECT no FROM pack WHERE condemned != 0")?;
+            let condemned = all.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut all = connection.prepare("SELECT name, pack FROM damaged")?;
+            let rows = all.query_map([], |row| Ok((ObjectName(digest(row, 0)?), row.get(1)?)))?;
+            Ok(Avoided { condemned, damaged: rows.collect::<Result<_, _>>()? })
+        })?;
+        *self.avoided.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+}
