@@ -16,7 +16,7 @@ use crate::fsio::FileLock;
 use crate::point::{Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point};
 use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
-use crate::store::{Damage, PackRecord, PackSink, PackWriter, Repository, StoreError};
+use crate::store::{Damage, Lease, PackRecord, PackSink, PackWriter, Repository, StoreError};
 use crate::units::{DiskId, MachineId, Name, RunId, Sequence};
 use std::path::PathBuf;
 
@@ -113,10 +113,7 @@ impl PackSink for CountingSink<'_> {
     }
 }
 
-fn take_lease(
-    repository: &Repository,
-    machine: &Name,
-) -> Result<(FileLock, FileLock), BackupError> {
+fn take_lease(repository: &Repository, machine: &Name) -> Result<(Lease, FileLock), BackupError> {
     let shared = repository.lock_shared(&format!("backup of {machine}"))?;
     Ok((shared, repository.lock_machine(machine)?))
 }

@@ -3,9 +3,10 @@
 
 use super::objects::digest;
 use super::{Catalog, CatalogError};
+use crate::store::{Damage, StoreError};
 use crate::units::{ObjectName, PackName};
 use std::collections::{BTreeSet, HashSet};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLockReadGuard};
 
 /// Copies of objects that new points must not refer to. Both are few.
 #[derive(Debug, Default)]
@@ -14,30 +15,63 @@ pub(super) struct Avoided {
     condemned: HashSet<i64>,
     /// Objects that do not decode, with the numbers of their packs.
     damaged: HashSet<(ObjectName, i64)>,
+    /// Why it is not known which packs are condemned: nothing at all can be relied on.
+    unknown: Option<Damage>,
 }
 
 impl Avoided {
     pub fn holds(&self, name: ObjectName, pack: i64) -> bool {
         self.condemned.contains(&pack) || self.damaged.contains(&(name, pack))
     }
+
+    /// Whether new points may refer to anything.
+    pub fn check_known(&self) -> Result<(), CatalogError> {
+        match &self.unknown {
+            None => Ok(()),
+            Some(damage) => Err(StoreError::from(damage.clone()).into()),
+        }
+    }
 }
 
 impl Catalog {
+    pub(super) fn avoided(&self) -> RwLockReadGuard<'_, Avoided> {
+        self.avoided.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes exactly `condemned` the packs that are about to be removed.
     ///
     /// # Errors
     /// When the database fails.
     pub fn set_condemned(&self, condemned: &BTreeSet<PackName>) -> Result<(), CatalogError> {
-        self.database.write(|transaction| {
-            transaction.execute("UPDATE pack SET condemned = 0 WHERE condemned != 0", [])?;
-            let mut set =
-                transaction.prepare_cached("UPDATE pack SET condemned = 1 WHERE name = ?1")?;
-            for name in condemned {
-                set.execute([&name.0[..]])?;
-            }
-            Ok(())
-        })?;
+        if self.condemned()? != *condemned {
+            self.database.write(|transaction| {
+                transaction.execute("UPDATE pack SET condemned = 0 WHERE condemned != 0", [])?;
+                let mut set =
+                    transaction.prepare_cached("UPDATE pack SET condemned = 1 WHERE name = ?1")?;
+                for name in condemned {
+                    set.execute([&name.0[..]])?;
+                }
+                Ok(())
+            })?;
+        }
         self.load_avoided()
+    }
+
+    /// From now until the list of condemned packs is known again, nothing can be asked that a new
+    /// point would rely on.
+    pub(super) fn forbid_new_references(&self, reason: Damage) {
+        self.avoided.write().unwrap_or_else(PoisonError::into_inner).unknown = Some(reason);
+    }
+
+    /// The packs that are about to be removed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn condemned(&self) -> Result<BTreeSet<PackName>, CatalogError> {
+        self.database.read(|connection| {
+            let mut all = connection.prepare("SELECT name FROM pack WHERE condemned != 0")?;
+            all.query_map([], |row| Ok(PackName(digest(row, 0)?)))?.collect()
+        })
     }
 
     /// Notes copies of objects that do not decode: from now on they count as unknown, so that the
@@ -90,14 +124,15 @@ impl Catalog {
     }
 
     pub(super) fn load_avoided(&self) -> Result<(), CatalogError> {
-        let loaded = self.database.read(|connection| {
+        let (condemned, damaged) = self.database.read(|connection| {
             let mut all = connection.prepare("SELECT no FROM pack WHERE condemned != 0")?;
             let condemned = all.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
             let mut all = connection.prepare("SELECT name, pack FROM damaged")?;
             let rows = all.query_map([], |row| Ok((ObjectName(digest(row, 0)?), row.get(1)?)))?;
-            Ok(Avoided { condemned, damaged: rows.collect::<Result<_, _>>()? })
+            Ok((condemned, rows.collect::<Result<_, _>>()?))
         })?;
-        *self.avoided.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.avoided.write().unwrap_or_else(PoisonError::into_inner) =
+            Avoided { condemned, damaged, unknown: None };
         Ok(())
     }
 }

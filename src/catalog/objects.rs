@@ -13,7 +13,7 @@ use crate::units::{ObjectName, PackName, PointId, RepositoryId};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 const MIGRATIONS: &[Migration] = &[
     "
@@ -134,7 +134,8 @@ impl Catalog {
     /// # Errors
     /// When the database fails.
     pub fn contains(&self, names: &[ObjectName]) -> Result<Vec<bool>, CatalogError> {
-        let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
+        let avoided = self.avoided();
+        avoided.check_known()?;
         self.database.read(|connection| {
             let mut find = connection.prepare_cached("SELECT pack FROM object WHERE name = ?1")?;
             let mut is_good = |name: &ObjectName| {
@@ -238,7 +239,7 @@ impl Catalog {
 
 impl ObjectIndex for Catalog {
     fn locate(&self, names: &[ObjectName]) -> Result<Vec<Option<Location>>, StoreError> {
-        let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
+        let avoided = self.avoided();
         let located = self.database.read(|connection| {
             let best = |name: &ObjectName| {
                 // Whatever lies in a pack is better than nothing: a reader finds out.
@@ -250,7 +251,7 @@ impl ObjectIndex for Catalog {
     }
 
     fn copies(&self, name: ObjectName) -> Result<Vec<Location>, StoreError> {
-        let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
+        let avoided = self.avoided();
         Ok(self.database.read(|connection| locate(connection, name, &avoided))?)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Catalog, CatalogError};
 use crate::point::load_point;
-use crate::store::{Damage, Repository, StoreError};
+use crate::store::{CurrentList, Damage, Repository, StoreError};
 use crate::units::PackName;
 use std::collections::BTreeMap;
 
@@ -31,6 +31,9 @@ impl Catalog {
     /// no error: they are left out and reported.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
         let mut report = SyncReport::default();
+        // Before the packs are listed: a pack of a list that counts now may be gone by then, but
+        // one that was gone already is in no list.
+        let condemned = repository.condemned();
         // What is known first, then what is there: what another process adds to both meanwhile
         // must not look as if it were gone.
         let mut known = self.point_ids()?;
@@ -38,6 +41,7 @@ impl Catalog {
         // Points first: a point that appears meanwhile refers to packs that are there already.
         let points = repository.list_points()?;
         self.sync_packs(repository, known_packs, &mut report)?;
+        self.sync_condemned(condemned, &mut report)?;
         for id in points {
             if known.remove(&id) {
                 continue;
@@ -56,6 +60,22 @@ impl Catalog {
             report.points_gone += 1;
         }
         Ok(report)
+    }
+
+    fn sync_condemned(
+        &self,
+        current: Result<CurrentList, StoreError>,
+        report: &mut SyncReport,
+    ) -> Result<(), CatalogError> {
+        match current {
+            Ok(current) => self.set_condemned(&current.packs()),
+            Err(StoreError::Damaged(damage)) => {
+                report.damages.push(damage.clone());
+                self.forbid_new_references(damage);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync_packs(

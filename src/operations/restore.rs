@@ -5,13 +5,13 @@ use super::open::{OpenRepository, workers};
 use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage};
 use crate::catalog::RunKind;
-use crate::fsio::{FileLock, FileStat, FileSystem, RealFileSystem};
+use crate::fsio::{FileStat, FileSystem, RealFileSystem};
 use crate::point::Point;
 use crate::progress::Progress;
 use crate::recover::{self, PointChoice, RestoreError, RestoreOptions, RestorePlan, choose_point};
 use crate::report::{PlanLine, PointAt, PointLine};
 use crate::settings::Settings;
-use crate::store::StoreError;
+use crate::store::{Lease, StoreError};
 use crate::units::Name;
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct PreparedRestore<'s> {
     point: Point,
     options: RestoreOptions,
     plan: RestorePlan,
-    _shared: Option<FileLock>,
+    _shared: Option<Lease>,
 }
 
 /// Chooses the point and decides what will be written where. Nothing is written.
@@ -61,6 +61,8 @@ pub fn prepare_restore<'s>(
     }
     let point = choose_point(&points, &machine, &choice).map_err(RestoreError::from)?.clone();
     let shared = open.repository.lock_for_reading(&format!("restore of {machine}"))?;
+    // From here on nothing that it can see is removed; what it saw before may be.
+    open.catalog.sync(&open.repository)?;
     let fs = RealFileSystem::shared();
     let options = RestoreOptions {
         disk: request.disk.clone(),

@@ -148,6 +148,16 @@ pub enum Damage {
         /// What is wrong.
         reason: String,
     },
+    /// A small file of the repository is not what its name says.
+    #[error("the {what} {name} is damaged: {reason}; set it apart with `afterimage repair`")]
+    Document {
+        /// What it is.
+        what: &'static str,
+        /// The first digits of its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A leaf or node decodes, but does not fit where it stands.
     #[error("tree object {} does not fit its place: {reason}", object.short())]
     Tree {
@@ -163,7 +173,7 @@ impl Damage {
     pub fn pack(&self) -> Option<PackName> {
         match self {
             Self::Pack { pack, .. } | Self::Object { pack, .. } => Some(*pack),
-            Self::Manifest { .. } | Self::Tree { .. } => None,
+            Self::Manifest { .. } | Self::Document { .. } | Self::Tree { .. } => None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The repository's objects: packs of sealed chunks and tree objects, and the keys to them.
 
 mod codec;
+mod condemned;
 mod document;
 mod error;
 mod header;
 mod keys;
 mod layout;
+mod lease;
 mod pack;
 mod reader;
 mod repository;
@@ -17,11 +19,13 @@ mod tests;
 mod writer;
 
 pub use codec::{Codec, Encoded, Encoding};
+pub use condemned::{CondemnedList, CurrentList, Stage};
 pub use document::{DOCUMENT_HEADER_BYTES, open_document, seal_document};
 pub use error::{Damage, StoreError};
 pub use header::{Encryption, Header};
 pub use keys::Keys;
 pub use layout::Layout;
+pub use lease::Lease;
 pub use pack::{Location, ObjectKind, PackEntry, PackKind, PackRecord};
 pub use reader::{ObjectIndex, ObjectReader, Wanted};
 pub use repository::{InitOptions, Repository};

@@ -11,7 +11,7 @@ use super::{
     StoreError, WriterSession, slots,
 };
 use crate::chunk::{CutParameters, Cutter};
-use crate::fsio::{self, FileKind, FileLock, FileSystem, LockError, LockMode, OpenMode};
+use crate::fsio::{self, FileKind, FileLock, FileSystem, LockMode, OpenMode};
 use crate::units::{Name, PackName, PointId, RepositoryId, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,31 +151,6 @@ impl Repository {
         Cutter::new(self.header.cut, self.keys.cut_seed())
     }
 
-    /// Held while anything is read from or added to the repository.
-    ///
-    /// # Errors
-    /// Busy while something is removed from it.
-    pub fn lock_shared(&self, work: &str) -> Result<FileLock, StoreError> {
-        let path = self.layout.repository_lock();
-        Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Shared, &Layout::holder(work))?)
-    }
-
-    /// Held while only something is read. A repository that is mounted read-only has no lock to
-    /// take, nothing can be removed from it, and it must still give back what it holds.
-    ///
-    /// # Errors
-    /// Busy while something is removed from it.
-    pub fn lock_for_reading(&self, work: &str) -> Result<Option<FileLock>, StoreError> {
-        match self.lock_shared(work) {
-            Err(StoreError::Lock(LockError::File(error)))
-                if error.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
-            {
-                Ok(None)
-            }
-            other => other.map(Some),
-        }
-    }
-
     /// Held by the one backup of `machine`.
     ///
     /// # Errors
@@ -191,7 +166,11 @@ impl Repository {
         Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Exclusive, &holder)?)
     }
 
-    pub(super) fn begin_writing(&self, run: RunId) -> Result<WriterSession, StoreError> {
+    /// The right to temporary files in it.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be used.
+    pub fn begin_writing(&self, run: RunId) -> Result<WriterSession, StoreError> {
         WriterSession::begin(&self.fs, &self.layout, run)
     }
 

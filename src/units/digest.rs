@@ -51,6 +51,10 @@ digest_type!(
     ObjectName
 );
 digest_type!(
+    /// Name of a list of condemned packs: SHA-256 of its file's bytes.
+    ListId
+);
+digest_type!(
     /// Name of a replica's redo journal: SHA-256 of the file's bytes before its own footer.
     JournalDigest
 );

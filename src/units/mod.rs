@@ -6,7 +6,9 @@ mod hex;
 mod ids;
 mod name;
 
-pub use digest::{ChunkName, DIGEST_BYTES, JournalDigest, ObjectName, PackName, PointId, TreeName};
+pub use digest::{
+    ChunkName, DIGEST_BYTES, JournalDigest, ListId, ObjectName, PackName, PointId, TreeName,
+};
 pub use format::{format_bytes, format_duration, parse_bytes};
 pub use hex::{Hex, ParseHexError};
 pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
@@ -40,3 +42,20 @@ pub struct Sequence(pub u64);
 )]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
+
+/// Number of a list of condemned packs; the highest counts.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct CollectionEpoch(pub u64);
