@@ -5,6 +5,7 @@
 //! an SQLite before 3.51.3, which could lose commits when two connections checkpoint.
 
 mod avoided;
+mod census;
 mod database;
 mod error;
 mod history;
@@ -12,6 +13,7 @@ mod objects;
 mod points;
 mod sync;
 
+pub use census::{Copy, KnownPack, KnownPacks};
 pub use database::check_local_folder;
 pub use error::CatalogError;
 pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};

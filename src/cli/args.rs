@@ -80,6 +80,12 @@ pub(super) enum Command {
         #[arg(long = "replica", value_name = "REPLICA", required = true, num_args = 1..)]
         replicas: Vec<String>,
     },
+    /// Give back the space that no point needs.
+    Gc {
+        /// Repositories of the settings; all, if none is named.
+        #[arg(value_name = "REPOSITORY")]
+        repositories: Vec<String>,
+    },
     /// Show the whole story on disks that are made for it: needs e2fsprogs, no root, one minute.
     Demo {
         /// Leave the disks, the repository and the settings there, to look at.

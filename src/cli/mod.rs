@@ -90,6 +90,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Status => Ok(lists::status(&app)),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Verify { replicas } => runs::verify(&app, &replicas),
+        Command::Gc { repositories } => runs::gc(&app, &repositories),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
             runs::catalog_rebuild(&app, &repositories)
         }
@@ -147,6 +148,7 @@ impl Command {
             Self::Status => Action::Status,
             Self::Restore(_) => Action::Restore,
             Self::Verify { .. } => Action::Verify,
+            Self::Gc { .. } => Action::Gc,
             Self::Catalog { .. } => Action::CatalogRebuild,
             Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,

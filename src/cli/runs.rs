@@ -69,6 +69,17 @@ pub(super) fn verify(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     Ok(batch.end())
 }
 
+pub(super) fn gc(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
+    let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
+    let mut batch = Batch::new(app, Action::Gc, names.len());
+    for name in &names {
+        batch.run(name.as_str(), format!("collection in {name}"), |progress| {
+            operations::gc(&app.settings, name, progress)
+        });
+    }
+    Ok(batch.end())
+}
+
 pub(super) fn init(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
     let mut batch = Batch::new(app, Action::Init, names.len());

@@ -7,6 +7,7 @@ use crate::fsio::{FileError, LockError};
 use crate::recover::{ChoosePointError, RestoreError};
 use crate::replay::ReplayError;
 use crate::report::ExitCode;
+use crate::retain::GcError;
 use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
 use crate::store::StoreError;
@@ -63,6 +64,9 @@ pub enum OperationError {
     /// A verification could not be done.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Garbage could not be collected.
+    #[error(transparent)]
+    Gc(#[from] GcError),
     /// A replica is not what its point says.
     #[error(
         "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
@@ -136,6 +140,7 @@ impl OperationError {
             Self::File(error) => error.is_permanent(),
             Self::Backup(error) => error.is_permanent(),
             Self::Replay(error) => error.is_permanent(),
+            Self::Gc(error) => error.is_permanent(),
             Self::Damaged { error, .. } => error.is_permanent(),
             other => match other.root() {
                 Root::Busy | Root::Cancelled => false,
@@ -177,6 +182,13 @@ impl OperationError {
                 VerifyError::Lock(error) => of_lock(error),
                 VerifyError::Cancelled(_) => Root::Cancelled,
                 _ => Root::Other,
+            },
+            Self::Gc(error) => match error {
+                GcError::Store(error) => of_store(error),
+                GcError::Catalog(error) => of_catalog(error),
+                GcError::Lock(error) => of_lock(error),
+                GcError::Cancelled(_) => Root::Cancelled,
+                GcError::Unreadable { .. } => Root::Other,
             },
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }

@@ -66,30 +66,34 @@ pub(super) struct Done {
     pub reason: Option<String>,
     pub detail: Option<String>,
     pub warnings: Vec<String>,
+    pub bytes_freed: Option<u64>,
     pub differing: Vec<DifferingDisk>,
     /// Of a run that was done to the end, but found what it should not.
     pub error: Option<OperationError>,
 }
 
 impl Done {
-    pub fn completed(point: PointAt) -> Self {
+    /// A run that ended so, and of which there is nothing more to tell.
+    pub fn new(status: RunStatus) -> Self {
         Self {
-            status: RunStatus::Completed,
-            point: Some(point),
+            status,
+            point: None,
             reason: None,
             detail: None,
             warnings: Vec::new(),
+            bytes_freed: None,
             differing: Vec::new(),
             error: None,
         }
     }
 
+    pub fn completed(point: PointAt) -> Self {
+        Self { point: Some(point), ..Self::new(RunStatus::Completed) }
+    }
+
     fn failed(error: OperationError) -> Self {
-        let status = RunStatus::Failed;
-        let (reason, detail) = (Some(error.to_string()), None);
-        let error = Some(error);
-        let (warnings, differing) = (Vec::new(), Vec::new());
-        Self { status, point: None, reason, detail, warnings, differing, error }
+        let reason = Some(error.to_string());
+        Self { reason, error: Some(error), ..Self::new(RunStatus::Failed) }
     }
 }
 
@@ -148,6 +152,7 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
     summary.reason = done.reason;
     summary.detail = done.detail;
     summary.warnings.extend(done.warnings);
+    summary.bytes_freed = done.bytes_freed;
     summary.differing = done.differing;
     match done.error {
         None => Ok(summary),

@@ -7,6 +7,7 @@ mod diff;
 mod leaf;
 mod manifest;
 mod node;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -20,4 +21,5 @@ pub use manifest::{
     Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point, load_point,
 };
 pub use node::FAN_OUT;
+pub use reach::Reach;
 pub use tree::{RegionChange, TreeReader, TreeRef};

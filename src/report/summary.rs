@@ -107,6 +107,9 @@ pub struct Summary {
     /// What the user should know although it did not stop the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Bytes of the repository that were given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_freed: Option<u64>,
     /// What differs, of a replica that was verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differing: Vec<DifferingDisk>,
@@ -136,6 +139,7 @@ impl Summary {
             reason: None,
             detail: None,
             warnings: Vec::new(),
+            bytes_freed: None,
             differing: Vec::new(),
             runs: None,
         }

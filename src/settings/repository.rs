@@ -12,6 +12,10 @@ use crate::units::Name;
 /// zstd's own default is 3; 1 costs a few percent of space and stores twice as fast.
 const COMPRESSION_LEVEL_DEFAULT: i32 = 1;
 
+/// Above this, a collection would write most packs anew again and again.
+const GC_FILL_PERCENT: std::ops::RangeInclusive<u8> = 0..=95;
+const GC_FILL_PERCENT_DEFAULT: u8 = 75;
+
 const ENCRYPTION_HINT: &str = "write encryption = { passphrase_file = \"…\" }, or \
                                { key_file = \"…\" }, or \"none\" to store everything readable";
 
@@ -44,17 +48,24 @@ pub(super) fn read(
         Some(field) => field.whole_number(COMPRESSION_LEVELS, findings),
         None => Some(COMPRESSION_LEVEL_DEFAULT),
     };
+    let gc_fill_percent = match reader.field("gc_fill_percent") {
+        Some(field) => field.whole_number(GC_FILL_PERCENT, findings),
+        None => Some(GC_FILL_PERCENT_DEFAULT),
+    };
     reader.finish(findings);
 
     let secret = encryption.as_ref().and_then(|found| found.secret.clone());
-    let settings = match (&path, encryption, compression_level) {
-        (Some(path), Some(encryption), Some(compression_level)) => Some(RepositorySettings {
-            name: name.value.clone(),
-            path: path.value.clone(),
-            encryption: encryption.settings,
-            chunk_bytes,
-            compression_level,
-        }),
+    let settings = match (&path, encryption, compression_level, gc_fill_percent) {
+        (Some(path), Some(encryption), Some(compression_level), Some(gc_fill_percent)) => {
+            Some(RepositorySettings {
+                name: name.value.clone(),
+                path: path.value.clone(),
+                encryption: encryption.settings,
+                chunk_bytes,
+                compression_level,
+                gc_fill_percent,
+            })
+        }
         _ => None,
     };
     RepositoryDraft { name, path, secret, settings }

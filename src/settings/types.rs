@@ -40,6 +40,8 @@ pub struct RepositorySettings {
     pub chunk_bytes: Option<u64>,
     /// Level of zstd, -7 (fast) to 19 (small).
     pub compression_level: i32,
+    /// Packs of which less is needed are written anew by a collection, in percent, 0 to 95.
+    pub gc_fill_percent: u8,
 }
 
 /// How the content of a repository is sealed.
