@@ -12,9 +12,10 @@ use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
     ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate,
 };
+use afterimage::retain::{GcError, GcOutcome, GcRequest, collect};
 use afterimage::source::SourceSpec;
 use afterimage::store::{InitOptions, Repository, Secret, StoreError};
-use afterimage::units::{Name, RunId};
+use afterimage::units::{Name, PointId, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -265,6 +266,30 @@ impl World {
     pub fn restored(&self, point: &Point, disk: &str) -> Vec<u8> {
         let folder = self.restore(point, "restored").unwrap();
         std::fs::read(folder.join(format!("{disk}.raw"))).unwrap()
+    }
+
+    /// Removes a point as pruning does.
+    pub fn remove_point(&self, id: PointId) {
+        let repository = self.repository();
+        std::fs::remove_file(repository.layout().point(id)).unwrap();
+        self.catalog(&repository).forget_point(id).unwrap();
+    }
+
+    /// Returns the space that no point needs.
+    pub fn gc(&self) -> Result<GcOutcome, GcError> {
+        self.gc_on(&self.fs)
+    }
+
+    pub fn gc_on(&self, fs: &Arc<dyn FileSystem>) -> Result<GcOutcome, GcError> {
+        let repository = Repository::open(fs, &self.path("repository"), self.secret.as_ref(), 1)?;
+        let now = jiff::Timestamp::from_second(self.clock.get()).unwrap();
+        let request = GcRequest { fill_percent: 75, now, run: RunId::random().unwrap() };
+        collect(&repository, &self.catalog(&repository), &request, &Progress::default())
+    }
+
+    /// Bytes of all packs.
+    pub fn pack_bytes(&self) -> u64 {
+        self.repository().list_packs().unwrap().iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// The live catalog must equal one that is built anew from the repository.

@@ -1,0 +1,248 @@
+//! Collection of garbage, beside everything else that may go on at the same time.
+
+mod common;
+
+use afterimage::backup::BackupError;
+use afterimage::fsio::RealFileSystem;
+use afterimage::point::{Point, commit_point};
+use afterimage::retain::GcError;
+use afterimage::store::{Lease, Stage, StoreError};
+use afterimage::testing::{CutFileSystem, LastOperation};
+use afterimage::units::RunId;
+use common::{World, assert_same, noise, small_cut};
+use std::sync::Arc;
+
+/// State 0, 1, … of the disk: half of it stays, half of it is new each time.
+fn state(number: u64) -> Vec<u8> {
+    let mut content = noise(1, 200_000);
+    content[..100_000].copy_from_slice(&noise(1000 + number, 100_000));
+    content
+}
+
+/// Points of the states from 0 to `count`, the oldest first.
+fn world(count: u64, encrypted: bool) -> (World, Vec<Point>) {
+    let mut world = World::in_memory(&["root"], encrypted);
+    world.init_on(&RealFileSystem::shared(), small_cut()).unwrap();
+    world.workers = 1;
+    let points = (0..count).map(|number| add_point(&world, number)).collect();
+    (world, points)
+}
+
+fn add_point(world: &World, number: u64) -> Point {
+    world.write_disk("root", &state(number));
+    world.backup().unwrap().point
+}
+
+fn check(world: &World, point: &Point, number: u64) {
+    assert_same(&world.restored(point, "root"), &state(number), &format!("state {number}"));
+}
+
+fn lease(world: &World) -> Lease {
+    world.repository().lock_shared("something that began before").unwrap()
+}
+
+fn stage(world: &World) -> Stage {
+    world.repository().condemned().unwrap().stage()
+}
+
+#[test]
+fn the_space_of_removed_points_comes_back_and_the_others_restore() {
+    for encrypted in [false, true] {
+        let (world, points) = world(8, encrypted);
+        let before = world.pack_bytes();
+        let idle = world.gc().unwrap();
+        assert_eq!((idle.removed_packs, idle.dead_bytes), (0, 0), "nothing was garbage");
+        points[..6].iter().for_each(|point| world.remove_point(point.id));
+        let outcome = world.gc().unwrap();
+        assert!(outcome.removed_packs > 0 && outcome.pending_packs == 0, "{outcome:?}");
+        assert!(outcome.dead_bytes * 4 <= outcome.live_bytes + outcome.dead_bytes, "{outcome:?}");
+        // Six halves of the disk are gone, three are left.
+        assert!(world.pack_bytes() < before * 45 / 100, "{} of {before}", world.pack_bytes());
+        check(&world, &points[6], 6);
+        check(&world, &points[7], 7);
+        world.check_catalog();
+        let again = world.gc().unwrap();
+        assert_eq!((again.removed_packs, again.rewritten_packs), (0, 0), "{again:?}");
+        // What was collected is stored again when it comes again.
+        let back = add_point(&world, 0);
+        check(&world, &back, 0);
+        assert!(world.leftovers().is_empty());
+    }
+}
+
+#[test]
+fn an_empty_repository_and_one_whose_points_are_all_gone_are_collected_too() {
+    let (world, points) = world(2, true);
+    points.iter().for_each(|point| world.remove_point(point.id));
+    world.gc().unwrap();
+    assert_eq!(world.pack_bytes(), 0);
+    assert_eq!(world.gc().unwrap().removed_packs, 0);
+    let point = add_point(&world, 5);
+    check(&world, &point, 5);
+}
+
+#[test]
+fn a_writer_that_began_before_may_still_refer_to_what_was_condemned() {
+    let (world, points) = world(3, false);
+    let old_writer = lease(&world);
+    world.remove_point(points[0].id);
+    let outcome = world.gc().unwrap();
+    assert!(outcome.pending_packs > 0 && outcome.removed_packs == 0, "{outcome:?}");
+    assert_eq!(stage(&world), Stage::Condemned);
+    // It found all of state 0 in the repository before the collection began, and commits now.
+    let repository = world.repository();
+    let session = repository.begin_writing(RunId::random().unwrap()).unwrap();
+    let late = commit_point(&repository, &session, points[0].manifest.clone()).unwrap();
+    drop((session, old_writer));
+    let outcome = world.gc().unwrap();
+    assert!(outcome.rescued_packs > 0, "{outcome:?}");
+    for (point, number) in [(&late, 0), (&points[1], 1), (&points[2], 2)] {
+        check(&world, point, number);
+    }
+    world.check_catalog();
+}
+
+#[test]
+fn what_lies_in_a_condemned_pack_counts_as_unknown_for_a_new_backup() {
+    let (world, points) = world(3, true);
+    let old_reader = lease(&world);
+    world.remove_point(points[0].id);
+    assert!(world.gc().unwrap().pending_packs > 0);
+    let before = world.pack_bytes();
+    let again = add_point(&world, 0);
+    assert!(world.pack_bytes() > before + 90_000, "its half was stored again");
+    drop(old_reader);
+    let outcome = world.gc().unwrap();
+    assert!(outcome.removed_packs > 0 && outcome.rescued_packs == 0, "{outcome:?}");
+    for (point, number) in [(&again, 0), (&points[1], 1), (&points[2], 2)] {
+        check(&world, point, number);
+    }
+}
+
+#[test]
+fn a_reader_keeps_what_it_could_see_when_it_began() {
+    let (world, points) = world(3, false);
+    let packs = world.repository().list_packs().unwrap();
+    let reader = lease(&world);
+    world.remove_point(points[0].id);
+    for _ in 0..3 {
+        world.gc().unwrap();
+        let now = world.repository().list_packs().unwrap();
+        assert!(packs.iter().all(|pack| now.contains(pack)));
+    }
+    // One that came after the packs were condemned is waited for as well, before they go.
+    let second = lease(&world);
+    drop(reader);
+    assert!(world.gc().unwrap().pending_packs > 0);
+    assert_eq!(stage(&world), Stage::Confirmed);
+    let now = world.repository().list_packs().unwrap();
+    assert!(packs.iter().all(|pack| now.contains(pack)));
+    drop(second);
+    let third = lease(&world);
+    assert!(world.gc().unwrap().removed_packs > 0, "nothing begins with them any more");
+    drop(third);
+    check(&world, &points[1], 1);
+}
+
+#[test]
+fn two_collections_do_not_run_at_once() {
+    let (world, _) = world(1, false);
+    let lock = world.path("repository/locks/gc.lock");
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let held = std::fs::File::create(lock).unwrap();
+    held.lock().unwrap();
+    assert!(matches!(world.gc(), Err(GcError::Lock(_))));
+}
+
+#[test]
+fn anything_that_cannot_be_read_stops_the_collection() {
+    let (world, points) = world(4, true);
+    world.remove_point(points[0].id);
+    let repository = world.repository();
+    let packs = repository.list_packs().unwrap();
+    let refuse = |what: &str| {
+        let error = world.gc().unwrap_err();
+        assert!(matches!(error, GcError::Unreadable { .. }), "{what}: {error}");
+        assert!(error.to_string().contains("afterimage repair"), "{error}");
+        assert_eq!(repository.list_packs().unwrap(), packs, "{what}");
+    };
+    let flipped = |path: std::path::PathBuf, at: usize, what: &str| {
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        let at = at.min(bad.len() - 1);
+        bad[at] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        refuse(what);
+        std::fs::write(&path, good).unwrap();
+    };
+    // The catalog does not know this point yet, so that its manifest must be read.
+    let layout = repository.layout();
+    flipped(layout.point(points[1].id), 100, "a manifest");
+    for (pack, _) in &packs {
+        let record = repository.read_pack_record(*pack).unwrap();
+        if record.kind == afterimage::store::PackKind::Tree {
+            let root = points[3].manifest.disks[0].root.unwrap();
+            if let Some(at) = record.locations().find(|at| at.entry.name == root.into()) {
+                flipped(layout.pack(*pack), at.offset as usize + 3, "a root");
+            }
+        }
+    }
+    assert!(world.gc().unwrap().removed_packs > 0);
+}
+
+#[test]
+fn a_damaged_list_of_condemned_packs_stops_collecting_and_writing_but_not_reading() {
+    let (world, points) = world(3, false);
+    let reader = lease(&world);
+    world.remove_point(points[0].id);
+    assert!(world.gc().unwrap().pending_packs > 0);
+    drop(reader);
+    let folder = world.repository().layout().condemned();
+    let list = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let good = std::fs::read(&list).unwrap();
+    std::fs::write(&list, &good[..good.len() - 1]).unwrap();
+    assert!(matches!(world.gc(), Err(GcError::Unreadable { .. })));
+    let refused = world.backup().unwrap_err();
+    assert!(matches!(refused, BackupError::Store(StoreError::Damaged(_))), "{refused}");
+    let repository = world.repository();
+    let reader = repository.lock_for_reading("a restore").unwrap();
+    check(&world, &points[1], 1);
+    drop(reader);
+    std::fs::write(&list, &good).unwrap();
+    assert!(world.gc().unwrap().removed_packs > 0);
+    check(&world, &points[2], 2);
+}
+
+#[test]
+fn a_collection_that_is_killed_anywhere_loses_nothing_and_is_taken_up() {
+    let prepare = || {
+        let (world, points) = world(4, true);
+        points[..2].iter().for_each(|point| world.remove_point(point.id));
+        (world, points)
+    };
+    let (world, _) = prepare();
+    let counting = CutFileSystem::counting(RealFileSystem::shared());
+    world.gc_on(&(Arc::clone(&counting) as _)).unwrap();
+    let total = counting.ops_done();
+    assert!(total > 20, "{total}");
+    for cut in 0..total {
+        let (world, points) = prepare();
+        let fs = CutFileSystem::new(RealFileSystem::shared(), cut, LastOperation::Torn);
+        // The last of its operations tidies up after itself: nothing depends on that.
+        let result = world.gc_on(&(Arc::clone(&fs) as _));
+        assert!(fs.is_cut() && (result.is_err() || cut > total - 3), "cut {cut}: {result:?}");
+        let back = if cut % 3 == 0 { Some(add_point(&world, 0)) } else { None };
+        check(&world, &points[2], 2);
+        let outcome = world.gc().unwrap();
+        assert!(outcome.pending_packs == 0, "cut {cut}: {outcome:?}");
+        assert!(outcome.dead_bytes * 4 <= outcome.live_bytes + outcome.dead_bytes, "cut {cut}");
+        check(&world, &points[2], 2);
+        check(&world, &points[3], 3);
+        if let Some(back) = back {
+            check(&world, &back, 0);
+        }
+        assert_eq!(stage(&world), Stage::Idle);
+        assert!(world.leftovers().is_empty(), "cut {cut}: {:?}", world.leftovers());
+        world.check_catalog();
+    }
+}
