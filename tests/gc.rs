@@ -6,7 +6,7 @@ use afterimage::backup::BackupError;
 use afterimage::fsio::RealFileSystem;
 use afterimage::point::{Point, commit_point};
 use afterimage::retain::GcError;
-use afterimage::store::{Lease, Stage, StoreError};
+use afterimage::store::{Codec, Lease, Stage, StoreError};
 use afterimage::testing::{CutFileSystem, LastOperation};
 use afterimage::units::RunId;
 use common::{World, assert_same, noise, small_cut};
@@ -141,6 +141,28 @@ fn a_reader_keeps_what_it_could_see_when_it_began() {
     let third = lease(&world);
     assert!(world.gc().unwrap().removed_packs > 0, "nothing begins with them any more");
     drop(third);
+    check(&world, &points[1], 1);
+}
+
+#[test]
+fn what_a_writer_has_just_written_is_left_until_it_is_done() {
+    let (world, points) = world(2, true);
+    let repository = world.repository();
+    let catalog = world.catalog(&repository);
+    let writer = repository.writer(&catalog, RunId::random().unwrap()).unwrap();
+    let mut codec = Codec::new(1).unwrap();
+    let content = noise(77, 4000);
+    let name = repository.keys().namer().chunk(&content);
+    writer.put_chunk(name, &content, &mut codec).unwrap();
+    writer.flush().unwrap();
+    let bytes = world.pack_bytes();
+    world.remove_point(points[0].id);
+    let outcome = world.gc().unwrap();
+    assert!(outcome.removed_packs == 0 || world.pack_bytes() < bytes, "{outcome:?}");
+    assert_eq!(world.catalog(&repository).contains(&[name.into()]).unwrap(), [true]);
+    drop(writer);
+    world.gc().unwrap();
+    assert_eq!(world.catalog(&repository).contains(&[name.into()]).unwrap(), [false]);
     check(&world, &points[1], 1);
 }
 

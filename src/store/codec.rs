@@ -43,7 +43,9 @@ pub struct Encoded<'a> {
 
 /// Compresses and decompresses; one for each thread, its buffers are used again and again.
 pub struct Codec {
-    compressor: zstd::bulk::Compressor<'static>,
+    level: i32,
+    /// Made when it is first needed: readers need none.
+    compressor: Option<zstd::bulk::Compressor<'static>>,
     decompressor: zstd::bulk::Decompressor<'static>,
     compressed: Vec<u8>,
     restored: Vec<u8>,
@@ -63,7 +65,8 @@ impl Codec {
     pub fn new(level: i32) -> Result<Self, StoreError> {
         let no_memory = |source| crate::fsio::FileError::new("start", "zstd".as_ref(), source);
         Ok(Self {
-            compressor: zstd::bulk::Compressor::new(level).map_err(no_memory)?,
+            level,
+            compressor: None,
             decompressor: zstd::bulk::Decompressor::new().map_err(no_memory)?,
             compressed: Vec::new(),
             restored: Vec::new(),
@@ -83,8 +86,13 @@ impl Codec {
     ) -> Result<Encoded<'a>, StoreError> {
         let plain_len = u32::try_from(plain.len()).map_err(|_| StoreError::MemoryFault)?;
         self.compressed.resize(zstd::zstd_safe::compress_bound(plain.len()), 0);
-        let compressed_len = self
-            .compressor
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            none => none.insert(
+                zstd::bulk::Compressor::new(self.level).map_err(|_| StoreError::MemoryFault)?,
+            ),
+        };
+        let compressed_len = compressor
             .compress_to_buffer(plain, &mut self.compressed[..])
             .map_err(|_| StoreError::MemoryFault)?;
         // One part in 64 must be saved, otherwise reading it back costs more than it is worth.

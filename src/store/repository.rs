@@ -174,6 +174,15 @@ impl Repository {
         WriterSession::begin(&self.fs, &self.layout, run)
     }
 
+    /// When the writer that has been at work for the longest began, by the clock of the file system,
+    /// in nanoseconds since 1970; `None` when none is at work.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be looked at.
+    pub fn oldest_writer_ns(&self) -> Result<Option<i128>, StoreError> {
+        WriterSession::oldest_ns(self.fs.as_ref(), &self.layout)
+    }
+
     /// A writer of packs, which `sink` learns of.
     ///
     /// # Errors

@@ -42,6 +42,32 @@ impl WriterSession {
         Ok(Self { fs, layout, id, next: AtomicU64::new(0), _lock: lock })
     }
 
+    /// When the writer that has been at work for the longest began, by the clock of the file system,
+    /// in nanoseconds since 1970; `None` when none is at work.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be looked at.
+    pub(super) fn oldest_ns(
+        fs: &dyn FileSystem,
+        layout: &Layout,
+    ) -> Result<Option<i128>, StoreError> {
+        let holder = LockHolder::this_process("a look at writers");
+        // A writer that begins meanwhile must not find its own lock taken.
+        let _sweep = take_patiently(fs, layout, &holder)?;
+        let mut oldest: Option<i128> = None;
+        for entry in fs.list(&layout.temporary())? {
+            let path = layout.temporary().join(&entry.name);
+            if !entry.name.ends_with(".lock") {
+                continue;
+            }
+            let taken = FileLock::try_take(fs, &path, LockMode::Exclusive, &holder);
+            if let (Err(LockError::Busy { .. }), Some(stat)) = (taken, fs.stat(&path)?) {
+                oldest = Some(oldest.map_or(stat.mtime_ns, |other| other.min(stat.mtime_ns)));
+            }
+        }
+        Ok(oldest)
+    }
+
     /// The repository's paths.
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -124,10 +124,12 @@ fn condemn(
 ) -> Result<bool, GcError> {
     let _lease = repository.lock_shared("garbage collection")?;
     let current = repository.condemned()?;
+    let busy_since_ns = repository.oldest_writer_ns()?;
     let marking = Marking::begin(repository, catalog)?;
     let salt = RunId::random().map_err(StoreError::Random)?.0;
     let salt = salt.iter().fold(0_u64, |salt, byte| salt.rotate_left(8) ^ u64::from(*byte));
-    let (packs, live) = survey::survey(&marking, catalog, salt, progress)?;
+    let (mut packs, live) = survey::survey(&marking, catalog, salt, progress)?;
+    leave_fresh(repository, busy_since_ns, &mut packs)?;
     let limits = limits(repository, request)?;
     let (chosen, more) = survey::choose(&packs, limits);
     outcome.points = marking.points() as u64;
@@ -144,6 +146,27 @@ fn condemn(
         publish(repository, request, Stage::Condemned, rewritten.packs, &current)?;
     }
     Ok(more && !chosen.is_empty())
+}
+
+/// Leaves out packs that a writer may have made which is still at work: no point refers to them yet.
+/// Were they condemned, they would be rescued, but until then other backups would store the same
+/// again. A clock that lies does no more harm than that.
+fn leave_fresh(
+    repository: &Repository,
+    busy_since_ns: Option<i128>,
+    packs: &mut Vec<PackUse>,
+) -> Result<(), GcError> {
+    let Some(since_ns) = busy_since_ns else { return Ok(()) };
+    let mut older = Vec::with_capacity(packs.len());
+    for pack in packs.drain(..) {
+        let path = repository.layout().pack(pack.pack.name);
+        let stat = repository.file_system().stat(&path).map_err(StoreError::from)?;
+        if stat.is_some_and(|stat| stat.mtime_ns < since_ns) {
+            older.push(pack);
+        }
+    }
+    *packs = older;
+    Ok(())
 }
 
 /// Half of the free space may be filled before anything is given back.
