@@ -1,11 +1,13 @@
 //! Parts for tests: wrappers that make good parts fail.
 
+mod between;
 mod cut;
 mod full;
 mod noise;
 mod parts;
 mod unsynced;
 
+pub use between::BetweenFileSystem;
 pub use cut::{CutFileSystem, LastOperation};
 pub use full::{Full, FullFileSystem};
 pub use noise::noise;

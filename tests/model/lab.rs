@@ -1,0 +1,137 @@
+//! A repository, machines and a replica in one folder, and what can be done to them through any
+//! file system.
+
+use afterimage::backup::{BackupRequest, backup};
+use afterimage::catalog::Catalog;
+use afterimage::destination::{ReplicaHome, TargetKind};
+use afterimage::fsio::{FileSystem, RealFileSystem};
+use afterimage::point::{Consistency, Point};
+use afterimage::progress::Progress;
+use afterimage::recover::{RestoreOptions, plan_restore, restore};
+use afterimage::replay::{ReplicaSession, ReplicateRequest, TargetSpec, replicate};
+use afterimage::retain::{GcOutcome, GcRequest, collect};
+use afterimage::source::SourceSpec;
+use afterimage::store::{InitOptions, Repository};
+use afterimage::units::{Name, PointId, RunId};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub const MACHINES: [&str; 2] = ["alpha", "beta"];
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// Everything lies in this folder.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    pub folder: PathBuf,
+}
+
+impl Lab {
+    pub fn new(folder: &Path) -> Self {
+        let lab = Self { folder: folder.to_owned() };
+        let now = lab.time(0);
+        let options = InitOptions { cut: crate::common::small_cut(), secret: None, now };
+        Repository::init(&RealFileSystem::shared(), &lab.root(), &options).unwrap();
+        lab
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.folder.join("repository")
+    }
+
+    pub fn time(&self, clock: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(1_700_000_000 + clock).unwrap()
+    }
+
+    pub fn disk(&self, machine: usize) -> PathBuf {
+        self.folder.join(MACHINES[machine])
+    }
+
+    pub fn image(&self) -> PathBuf {
+        self.folder.join("standby/root.raw")
+    }
+
+    pub fn open(&self, fs: &Arc<dyn FileSystem>) -> Result<(Repository, Catalog)> {
+        let repository = Repository::open(fs, &self.root(), None, 1)?;
+        let catalog = Catalog::open(&self.folder.join("state"), repository.header().id)?;
+        Ok((repository, catalog))
+    }
+
+    pub fn backup(&self, fs: &Arc<dyn FileSystem>, machine: usize, clock: i64) -> Result<Point> {
+        let (repository, catalog) = self.open(fs)?;
+        let path = self.disk(machine);
+        let spec = SourceSpec { path, format: None, must_be_device: false, quiesced: false };
+        let request = BackupRequest {
+            machine: &name(MACHINES[machine]),
+            disks: vec![(name("root"), spec)],
+            definition: Vec::new(),
+            consistency: Consistency::Offline,
+            now: self.time(clock),
+            run: RunId::random()?,
+            workers: 1,
+        };
+        Ok(backup(&repository, &catalog, &request, &Progress::default())?.point)
+    }
+
+    pub fn remove(&self, fs: &Arc<dyn FileSystem>, points: &[PointId]) -> Result<()> {
+        let (repository, catalog) = self.open(fs)?;
+        let _lease = repository.lock_shared("removing points")?;
+        for id in points {
+            fs.remove_file(&repository.layout().point(*id))?;
+            catalog.forget_point(*id)?;
+        }
+        Ok(())
+    }
+
+    pub fn gc(&self, fs: &Arc<dyn FileSystem>, clock: i64) -> Result<GcOutcome> {
+        let (repository, catalog) = self.open(fs)?;
+        let now = self.time(clock);
+        let request = GcRequest { fill_percent: 75, now, run: RunId::random()? };
+        Ok(collect(&repository, &catalog, &request, &Progress::default())?)
+    }
+
+    pub fn replicate(&self, fs: &Arc<dyn FileSystem>) -> Result<()> {
+        let spec = TargetSpec { disk: name("root"), path: self.image(), kind: TargetKind::Image };
+        let (targets, state) = (vec![spec], self.folder.join("state"));
+        let replica = name("standby");
+        let home = ReplicaHome::locate(&state, None, &replica, &self.image(), TargetKind::Image);
+        let mut session = ReplicaSession::open(fs, home, &replica, &targets)?;
+        let (repository, catalog) = self.open(fs)?;
+        let machine = name(MACHINES[0]);
+        let request = ReplicateRequest {
+            machine: &machine,
+            targets,
+            sources: Vec::new(),
+            adopt: false,
+            workers: 1,
+        };
+        replicate(&mut session, &repository, &catalog, &request, &Progress::default())?;
+        Ok(())
+    }
+
+    pub fn restored(&self, fs: &Arc<dyn FileSystem>, point: &Point) -> Result<Vec<u8>> {
+        let (repository, catalog) = self.open(fs)?;
+        let _lease = repository.lock_for_reading("restoring")?;
+        catalog.sync(&repository)?;
+        let options = RestoreOptions {
+            disk: Some(name("root")),
+            to: self.folder.join("restored"),
+            force: true,
+            protected: Vec::new(),
+            workers: 1,
+        };
+        let plan = plan_restore(fs.as_ref(), &repository, &catalog, point, &options)?;
+        restore(fs, &repository, &catalog, &plan, &options, &Progress::default())?;
+        Ok(std::fs::read(&options.to)?)
+    }
+}
+
+/// Whether a lock that is waited for is held right now: nothing else can begin in this moment.
+pub fn is_beginning(lab: &Lab) -> bool {
+    let path = lab.root().join("locks/sweep.lock");
+    std::fs::File::open(path).is_ok_and(|file| file.try_lock().is_err())
+}
