@@ -119,14 +119,16 @@ impl Lab {
         catalog.sync(&repository)?;
         let options = RestoreOptions {
             disk: Some(name("root")),
-            to: self.folder.join("restored"),
+            to: self.folder.join(format!("restored-{}", RunId::random()?)),
             force: true,
             protected: Vec::new(),
             workers: 1,
         };
         let plan = plan_restore(fs.as_ref(), &repository, &catalog, point, &options)?;
         restore(fs, &repository, &catalog, &plan, &options, &Progress::default())?;
-        Ok(std::fs::read(&options.to)?)
+        let found = std::fs::read(&options.to)?;
+        std::fs::remove_file(&options.to)?;
+        Ok(found)
     }
 }
 
