@@ -1,0 +1,11 @@
+//! Retention: which points of a machine are kept, why, and removing the others.
+//!
+//! What is kept is decided by a pure function ([`decide`]) from the points, the rules, what
+//! protects points whatever the rules say, the machine's zone and the time. Doubt never removes:
+//! a clock that cannot be right, a hold or a replica that cannot be read stop it.
+
+mod policy;
+
+pub use policy::{
+    CLOCK_TOLERANCE_S, Candidate, Decision, FuturePoint, Protection, Reason, Unit, decide,
+};
