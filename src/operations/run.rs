@@ -67,29 +67,40 @@ pub(super) struct Done {
     pub detail: Option<String>,
     pub warnings: Vec<String>,
     pub differing: Vec<DifferingDisk>,
+    pub points_removed: Option<usize>,
+    pub points_kept: Option<usize>,
     /// Of a run that was done to the end, but found what it should not.
     pub error: Option<OperationError>,
 }
 
 impl Done {
     pub fn completed(point: PointAt) -> Self {
+        Self { point: Some(point), ..Self::done() }
+    }
+
+    /// All was done, and there is no one point that it was done with.
+    pub fn done() -> Self {
         Self {
             status: RunStatus::Completed,
-            point: Some(point),
+            point: None,
             reason: None,
             detail: None,
             warnings: Vec::new(),
             differing: Vec::new(),
+            points_removed: None,
+            points_kept: None,
             error: None,
         }
     }
 
+    /// There was nothing to do.
+    pub fn skipped(reason: &str) -> Self {
+        Self { status: RunStatus::Skipped, reason: Some(reason.to_owned()), ..Self::done() }
+    }
+
     fn failed(error: OperationError) -> Self {
-        let status = RunStatus::Failed;
-        let (reason, detail) = (Some(error.to_string()), None);
-        let error = Some(error);
-        let (warnings, differing) = (Vec::new(), Vec::new());
-        Self { status, point: None, reason, detail, warnings, differing, error }
+        let (status, reason) = (RunStatus::Failed, Some(error.to_string()));
+        Self { status, reason, error: Some(error), ..Self::done() }
     }
 }
 
@@ -149,6 +160,8 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
     summary.detail = done.detail;
     summary.warnings.extend(done.warnings);
     summary.differing = done.differing;
+    summary.points_removed = done.points_removed;
+    summary.points_kept = done.points_kept;
     match done.error {
         None => Ok(summary),
         Some(error) => Err(Box::new(FailedRun { error, summary })),

@@ -32,7 +32,7 @@ pub fn affected_points(
         pack: damage.pack(),
         object: match damage {
             Damage::Object { object, .. } | Damage::Tree { object, .. } => Some(*object),
-            Damage::Pack { .. } | Damage::Manifest { .. } => None,
+            Damage::Pack { .. } | Damage::Manifest { .. } | Damage::Document { .. } => None,
         },
         leaves: HashMap::new(),
     };

@@ -4,8 +4,16 @@
 //! protects points whatever the rules say, the machine's zone and the time. Doubt never removes:
 //! a clock that cannot be right, a hold or a replica that cannot be read stop it.
 
+mod error;
+mod plan;
 mod policy;
+mod prune;
+#[cfg(test)]
+mod tests;
 
+pub use error::RetainError;
+pub use plan::{PruneRequest, ReplicaNeeds, Snapshot, lock_until};
 pub use policy::{
     CLOCK_TOLERANCE_S, Candidate, Decision, FuturePoint, Protection, Reason, Unit, decide,
 };
+pub use prune::{RemoveRequest, remove_points, sweep_holds};

@@ -148,6 +148,16 @@ pub enum Damage {
         /// What is wrong.
         reason: String,
     },
+    /// A pin, a lock or a record of removed points is not what its name says.
+    #[error("the {kind} {name} is damaged: {reason}")]
+    Document {
+        /// What it is.
+        kind: &'static str,
+        /// The name of its file.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A leaf or node decodes, but does not fit where it stands.
     #[error("tree object {} does not fit its place: {reason}", object.short())]
     Tree {
@@ -163,7 +173,7 @@ impl Damage {
     pub fn pack(&self) -> Option<PackName> {
         match self {
             Self::Pack { pack, .. } | Self::Object { pack, .. } => Some(*pack),
-            Self::Manifest { .. } | Self::Tree { .. } => None,
+            Self::Manifest { .. } | Self::Document { .. } | Self::Tree { .. } => None,
         }
     }
 }

@@ -176,6 +176,15 @@ impl Repository {
         }
     }
 
+    /// Held exclusively while points are removed, shared while they are pinned.
+    ///
+    /// # Errors
+    /// Busy while another process does what excludes `mode`.
+    pub fn lock_prune(&self, mode: LockMode, work: &str) -> Result<FileLock, StoreError> {
+        let path = self.layout.prune_lock();
+        Ok(FileLock::try_take(self.fs.as_ref(), &path, mode, &Layout::holder(work))?)
+    }
+
     /// Held by the one backup of `machine`.
     ///
     /// # Errors
@@ -191,7 +200,11 @@ impl Repository {
         Ok(FileLock::try_take(self.fs.as_ref(), &path, LockMode::Exclusive, &holder)?)
     }
 
-    pub(super) fn begin_writing(&self, run: RunId) -> Result<WriterSession, StoreError> {
+    /// Begins to write documents to the repository.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be used.
+    pub fn begin_writing(&self, run: RunId) -> Result<WriterSession, StoreError> {
         WriterSession::begin(&self.fs, &self.layout, run)
     }
 

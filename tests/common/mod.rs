@@ -34,6 +34,8 @@ pub struct World {
     pub target_folder: Option<String>,
     pub secret: Option<Secret>,
     pub workers: usize,
+    /// Until when new points are locked.
+    pub lock_until: Option<jiff::Timestamp>,
     /// Added to the clock, in seconds: each backup is a second after the one before.
     clock: std::cell::Cell<i64>,
 }
@@ -99,14 +101,19 @@ impl World {
             target_folder,
             secret,
             workers: 2,
+            lock_until: None,
             clock: std::cell::Cell::new(1_700_000_000),
         }
     }
 
+    /// The time of the last backup.
+    pub fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.clock.get()).unwrap()
+    }
+
     /// Creates the repository.
     pub fn init_on(&self, fs: &Arc<dyn FileSystem>, cut: CutParameters) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::from_second(self.clock.get()).unwrap();
-        let options = InitOptions { cut, secret: self.secret.as_ref(), now };
+        let options = InitOptions { cut, secret: self.secret.as_ref(), now: self.now() };
         Repository::init(fs, &self.path("repository"), &options).map(|_| ())
     }
 
@@ -166,7 +173,8 @@ impl World {
             disks: disks.iter().map(spec).collect(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
-            now: jiff::Timestamp::from_second(self.clock.get()).unwrap(),
+            lock_until: self.lock_until,
+            now: self.now(),
             run: RunId::random().unwrap(),
             workers: self.workers,
         };
