@@ -28,7 +28,8 @@ pub enum RetainError {
     /// The clock went back.
     #[error(
         "nothing is removed: the clock of this host shows {now}, but a run that is in the history \
-         was under way at {recorded}, so the clock went back; set it right, then run this again"
+         was under way at {recorded}, so the clock went back; set it right and run this again, or, if it was wrong \
+         during that run, wait until that date"
     )]
     ClockWentBack {
         /// The latest instant of the history.

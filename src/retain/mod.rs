@@ -8,12 +8,14 @@ mod error;
 mod plan;
 mod policy;
 mod prune;
+mod replicas;
 #[cfg(test)]
 mod tests;
 
 pub use error::RetainError;
-pub use plan::{PruneRequest, ReplicaNeeds, Snapshot, lock_until};
+pub use plan::{Plan, PruneRequest, lock_until, plan_prune};
 pub use policy::{
     CLOCK_TOLERANCE_S, Candidate, Decision, FuturePoint, Protection, Reason, Unit, decide,
 };
-pub use prune::{RemoveRequest, remove_points, sweep_holds};
+pub use prune::{Pruned, prune};
+pub use replicas::{ReplicaNeeds, ReplicaPlace};

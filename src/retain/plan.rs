@@ -2,10 +2,12 @@
 
 use super::RetainError;
 use super::policy::{Candidate, Decision, FuturePoint, Protection, decide, is_future};
+use super::replicas::{Locking, ReplicaNeeds, ReplicaPlace, needs};
 use crate::catalog::Catalog;
+use crate::fsio::FileSystem;
 use crate::point::{Holds, Point, list_holds};
 use crate::store::{Damage, Repository, StoreError};
-use crate::units::{Keep, Name, PointId, Sequence};
+use crate::units::{Keep, Name, PointId};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,22 +18,43 @@ use std::collections::{BTreeMap, BTreeSet};
 /// follow is the newest point of that time or a later one, which this either has as the newest or
 /// does not have at all.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     points: Vec<Point>,
-    holds: Holds,
+    pub holds: Holds,
     /// What is damaged or missing in the repository.
     pub damages: Vec<Damage>,
 }
 
-/// What a replica needs.
+/// What becomes of each point of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaNeeds {
-    /// The replica.
-    pub replica: Name,
-    /// The points that it is at, or on its way from or to.
-    pub points: Vec<PointId>,
-    /// Somebody works on it now, and may bring it to any point from this one on.
-    pub in_use_from: Option<Sequence>,
+pub struct Plan {
+    /// The decisions, the oldest point first.
+    pub decisions: Vec<Decision>,
+    /// What is damaged or missing in the repository.
+    pub damages: Vec<Damage>,
+}
+
+impl Plan {
+    /// The points that go.
+    pub fn going(&self) -> BTreeSet<PointId> {
+        self.decisions.iter().filter(|it| !it.is_kept()).map(|it| it.point.id).collect()
+    }
+}
+
+/// Decides what becomes of each point of a machine. Nothing is changed or locked.
+///
+/// # Errors
+/// When a doubt forbids to remove anything.
+pub fn plan_prune(
+    fs: &dyn FileSystem,
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &PruneRequest<'_>,
+) -> Result<Plan, RetainError> {
+    let snapshot = Snapshot::take(repository, catalog)?;
+    let (needs, _) = needs(fs, request.machine, request.replicas, Locking::None)?;
+    let decisions = snapshot.decide(request, &needs)?;
+    Ok(Plan { decisions, damages: snapshot.damages })
 }
 
 /// What is asked of one machine.
@@ -45,8 +68,8 @@ pub struct PruneRequest<'a> {
     pub zone: &'a TimeZone,
     /// For how many days the settings lock points now.
     pub lock_days: u32,
-    /// What its replicas need.
-    pub replicas: &'a [ReplicaNeeds],
+    /// Its replicas.
+    pub replicas: &'a [ReplicaPlace],
     /// The latest instant that the history knows.
     pub recorded: Option<Timestamp>,
     /// The time now.
@@ -71,16 +94,15 @@ impl Snapshot {
         Ok(Self { points, holds, damages })
     }
 
-    /// What holds points.
-    pub fn holds(&self) -> &Holds {
-        &self.holds
-    }
-
     /// Decides on all points of a machine.
     ///
     /// # Errors
     /// When the clock cannot be right: it is behind a point of any machine, or behind the history.
-    pub fn decide(&self, request: &PruneRequest<'_>) -> Result<Vec<Decision>, RetainError> {
+    pub fn decide(
+        &self,
+        request: &PruneRequest<'_>,
+        replicas: &[ReplicaNeeds],
+    ) -> Result<Vec<Decision>, RetainError> {
         let now = request.now;
         if let Some(recorded) = request.recorded
             && is_future(recorded, now)
@@ -93,7 +115,7 @@ impl Snapshot {
         }
         let of_machine = |point: &&Point| &point.manifest.machine == request.machine;
         let points: Vec<Candidate> = self.points.iter().filter(of_machine).map(candidate).collect();
-        let protected = self.protected(&points, request);
+        let protected = self.protected(&points, request.lock_days, replicas);
         decide(&points, request.keep, &protected, request.zone, now).map_err(|found| {
             let FuturePoint { point, now } = *found;
             RetainError::FuturePoint { machine: request.machine.clone(), point, now }
@@ -103,11 +125,12 @@ impl Snapshot {
     fn protected(
         &self,
         points: &[Candidate],
-        request: &PruneRequest<'_>,
+        lock_days: u32,
+        replicas: &[ReplicaNeeds],
     ) -> BTreeMap<PointId, BTreeSet<Protection>> {
         let of = |point: &Candidate| {
             let mut all = BTreeSet::new();
-            for needs in request.replicas {
+            for needs in replicas {
                 let replica = || needs.replica.clone();
                 if needs.points.contains(&point.id) {
                     all.insert(Protection::SyncPoint { replica: replica() });
@@ -120,7 +143,7 @@ impl Snapshot {
             // Lowering the number of days later does not unlock what was locked, raising it
             // locks what is there.
             let stored = self.holds.locked_until(point.id);
-            let until = stored.max(lock_until(point.time, request.lock_days));
+            let until = stored.max(lock_until(point.time, lock_days));
             all.extend(until.map(|until| Protection::Locked { until }));
             all
         };

@@ -3,52 +3,79 @@
 //! decides anew on what is there.
 
 use super::RetainError;
+use super::plan::{Plan, PruneRequest, Snapshot};
+use super::replicas::{Locking, needs};
 use crate::catalog::{Catalog, CatalogError};
-use crate::fsio::LockHolder;
+use crate::fsio::{FileSystem, LockHolder, LockMode};
 use crate::point::{Holds, Removal, commit_removal, remove_hold, removed_among};
 use crate::progress::Progress;
-use crate::store::Repository;
-use crate::units::{Name, PointId, RunId};
-use jiff::Timestamp;
+use crate::store::{Damage, Repository, StoreError};
+use crate::units::{PointId, RunId};
 use std::collections::BTreeSet;
 
 /// Points that one record lists: a record stays far below the longest document that is read.
 const RECORDED_MAX: usize = 10_000;
 
-/// What is to be removed, and by whom.
+/// What a prune did.
 #[derive(Debug)]
-pub struct RemoveRequest<'a> {
-    /// The machine.
-    pub machine: &'a Name,
-    /// The points.
-    pub points: &'a BTreeSet<PointId>,
-    /// The run.
-    pub run: RunId,
-    /// The time now.
-    pub now: Timestamp,
+pub struct Pruned {
+    /// The points that are gone.
+    pub removed: BTreeSet<PointId>,
+    /// How many points the machine has left.
+    pub kept: usize,
+    /// What is damaged or missing in the repository; it stopped nothing.
+    pub damages: Vec<Damage>,
+    /// Why the catalog was not told; the next run brings it up to date.
+    pub not_noted: Option<CatalogError>,
 }
 
-/// Removes points. The caller holds the repository shared and its prune lock exclusively, and has
-/// decided under them. Says why the catalog could not be told, where it could not: the next run
-/// brings it up to date.
+/// Removes those of the `approved` points of a machine that still need not be kept, now that
+/// nothing else removes or pins points and its replicas stand still.
 ///
 /// # Errors
-/// What was removed until then is gone, the rest is there.
-pub fn remove_points(
+/// Busy, or a doubt: nothing was removed. An error of the repository: what was removed until then
+/// is gone, the rest is there.
+pub fn prune(
+    fs: &dyn FileSystem,
     repository: &Repository,
     catalog: &Catalog,
-    request: &RemoveRequest<'_>,
+    request: &PruneRequest<'_>,
+    approved: &BTreeSet<PointId>,
+    run: RunId,
     progress: &Progress,
-) -> Result<Option<CatalogError>, RetainError> {
-    progress.check()?;
-    let session = repository.begin_writing(request.run)?;
-    let all: Vec<PointId> = request.points.iter().copied().collect();
+) -> Result<Pruned, RetainError> {
+    let _lease = repository.lock_shared(&format!("prune of {}", request.machine))?;
+    let _alone = repository.lock_prune(LockMode::Exclusive, "a prune")?;
+    let snapshot = Snapshot::take(repository, catalog)?;
+    let (needs, _still) = needs(fs, request.machine, request.replicas, Locking::All)?;
+    let decisions = snapshot.decide(request, &needs)?;
+    let count = decisions.len();
+    let plan = Plan { decisions, damages: snapshot.damages };
+    let removed: BTreeSet<PointId> = plan.going().intersection(approved).copied().collect();
+    let mut not_noted = None;
+    if !removed.is_empty() {
+        progress.check()?;
+        not_noted = remove(repository, catalog, request, &removed, run)?;
+    }
+    sweep_holds(repository, &snapshot.holds)?;
+    Ok(Pruned { kept: count - removed.len(), removed, damages: plan.damages, not_noted })
+}
+
+fn remove(
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &PruneRequest<'_>,
+    points: &BTreeSet<PointId>,
+    run: RunId,
+) -> Result<Option<CatalogError>, StoreError> {
+    let session = repository.begin_writing(run)?;
+    let all: Vec<PointId> = points.iter().copied().collect();
     for part in all.chunks(RECORDED_MAX) {
         let removal = Removal {
             machine: request.machine.clone(),
             points: part.iter().copied().collect(),
             time: request.now,
-            run: request.run,
+            run,
             host: LockHolder::this_process("").host,
         };
         commit_removal(repository, &session, &removal)?;
@@ -56,36 +83,26 @@ pub fn remove_points(
     let (fs, layout) = (repository.file_system(), repository.layout());
     for &id in &all {
         match fs.remove_file(&layout.point(id)) {
-            Err(error) if !error.not_found() => return Err(error_of(error)),
+            Err(error) if !error.not_found() => return Err(error.into()),
             _ => {}
         }
     }
-    fs.sync_dir(&layout.points()).map_err(error_of)?;
+    fs.sync_dir(&layout.points())?;
     Ok(all.iter().find_map(|&id| catalog.forget_point(id).err()))
 }
 
-/// Removes what held points that are gone on purpose, and gives their number. What holds a point
-/// that is missing stays: the point may come back.
-///
-/// # Errors
-/// When the repository fails.
-pub fn sweep_holds(repository: &Repository, holds: &Holds) -> Result<usize, RetainError> {
+/// Removes what held points that are gone on purpose. What holds a point that is missing stays:
+/// the point may come back.
+fn sweep_holds(repository: &Repository, holds: &Holds) -> Result<(), StoreError> {
     let present: BTreeSet<PointId> = repository.list_points()?.into_iter().collect();
     let held: BTreeSet<PointId> = holds.iter().map(|(_, hold)| hold.point).collect();
     let gone: BTreeSet<PointId> = held.difference(&present).copied().collect();
     if gone.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let (removed, _) = removed_among(repository, &gone)?;
-    let stale = holds.iter().filter(|(_, hold)| removed.contains(&hold.point));
-    let mut count = 0;
-    for (id, _) in stale {
+    for (id, _) in holds.iter().filter(|(_, hold)| removed.contains(&hold.point)) {
         remove_hold(repository, id)?;
-        count += 1;
     }
-    Ok(count)
-}
-
-fn error_of(error: crate::fsio::FileError) -> RetainError {
-    RetainError::Store(error.into())
+    Ok(())
 }

@@ -111,6 +111,11 @@ impl World {
         jiff::Timestamp::from_second(self.clock.get()).unwrap()
     }
 
+    /// Lets a second pass.
+    pub fn tick(&self) {
+        self.clock.set(self.clock.get() + 1);
+    }
+
     /// Creates the repository.
     pub fn init_on(&self, fs: &Arc<dyn FileSystem>, cut: CutParameters) -> Result<(), StoreError> {
         let options = InitOptions { cut, secret: self.secret.as_ref(), now: self.now() };
