@@ -99,6 +99,7 @@ impl Fixture {
             disks: DISKS.into_iter().map(disk).collect(),
             definition: vec![(name(DEFINITION), from.join("definition").join(DEFINITION))],
             consistency: Consistency::Offline,
+            lock_until: None,
             now,
             run: RunId::random().unwrap(),
             workers: 2,

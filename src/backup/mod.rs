@@ -1,8 +1,8 @@
 //! Backing a machine up: all its disks at one instant become one recovery point.
 //!
 //! The order of durable steps, each of which must be done before the next: the machine's lease;
-//! packs, each one complete; every pack referred to exists; the manifest, whose rename is the
-//! only commit; the catalog.
+//! packs, each one complete; every pack referred to exists; the lock that keeps the point, if it is to
+//! have one; the manifest, whose rename is the only commit; the catalog.
 
 mod changes;
 mod disk;
@@ -13,7 +13,10 @@ pub use error::BackupError;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::fsio::FileLock;
-use crate::point::{Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point};
+use crate::point::{
+    Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, commit_hold,
+    prepare_point,
+};
 use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
 use crate::store::{Damage, Lease, PackRecord, PackSink, PackWriter, Repository, StoreError};
@@ -31,6 +34,8 @@ pub struct BackupRequest<'a> {
     pub definition: Vec<(Name, PathBuf)>,
     /// How well the disks fit together, as far as the caller knows.
     pub consistency: Consistency,
+    /// Until when the new point cannot be removed; `None` for no lock.
+    pub lock_until: Option<jiff::Timestamp>,
     /// The time now.
     pub now: jiff::Timestamp,
     /// The run.
@@ -85,8 +90,9 @@ pub fn backup(
     damages.extend(changes::count(&context, &disks, parent.as_ref())?);
     check_packs_exist(repository, catalog)?;
     progress.check()?;
-    let manifest = manifest(repository, request, parent.as_ref(), disks, definition)?;
-    let point = commit_point(repository, writer.session(), manifest)?;
+    let last = catalog.last_sequence(request.machine)?;
+    let manifest = manifest(repository, request, (parent.as_ref(), last), disks, definition)?;
+    let point = commit(&context, request, manifest)?;
     let not_noted = catalog.add_point(&point).err();
     Ok(BackupResult { point, damages, not_noted })
 }
@@ -173,10 +179,32 @@ fn check_packs_exist(repository: &Repository, catalog: &Catalog) -> Result<(), B
     }
 }
 
+/// Makes the point durable; its lock first, so that no acknowledged point is without it.
+fn commit(
+    context: &Context<'_>,
+    request: &BackupRequest<'_>,
+    manifest: Manifest,
+) -> Result<Point, StoreError> {
+    let (repository, session) = (context.repository, context.writer.session());
+    let prepared = prepare_point(repository, manifest)?;
+    if let Some(until) = request.lock_until {
+        let hold = Hold {
+            point: prepared.id(),
+            kind: HoldKind::Lock { until },
+            created: request.now,
+            run: request.run,
+            host: crate::fsio::LockHolder::this_process("").host,
+        };
+        commit_hold(repository, session, &hold)?;
+    }
+    prepared.commit(repository, session)
+}
+
+/// The manifest of a point that follows its parent and the last sequence that is known.
 fn manifest(
     repository: &Repository,
     request: &BackupRequest<'_>,
-    parent: Option<&Point>,
+    (parent, last): (Option<&Point>, Option<Sequence>),
     disks: Vec<DiskEntry>,
     definition: Vec<FileEntry>,
 ) -> Result<Manifest, BackupError> {
@@ -185,7 +213,7 @@ fn manifest(
         repository: repository.header().id,
         machine: request.machine.clone(),
         machine_id: known.map_or_else(MachineId::random, Ok).map_err(StoreError::Random)?,
-        sequence: Sequence(parent.map_or(0, |point| point.manifest.sequence.0) + 1),
+        sequence: Sequence(last.map_or(0, |last| last.0) + 1),
         parent: parent.map(|point| point.id),
         time: request.now,
         consistency: request.consistency,

@@ -152,6 +152,54 @@ impl History {
         json.map(|json| serde_json::from_str(&json).map_err(|e| self.damaged(&e))).transpose()
     }
 
+    /// The latest instant that any run began or ended at.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn latest_instant(&self) -> Result<Option<jiff::Timestamp>, CatalogError> {
+        let latest: Option<String> = self.database.read(|connection| {
+            // The texts are RFC 3339 in UTC, so their order is that of the instants, but for parts
+            // of a second.
+            connection.query_row(
+                "SELECT max(max(started), coalesce(max(record ->> '$.ended'), '')) FROM run",
+                [],
+                |row| row.get(0),
+            )
+        })?;
+        let parse = |text: String| {
+            text.parse().map_err(|error: jiff::Error| CatalogError::Damaged {
+                path: self.database.path().to_owned(),
+                reason: format!("the time of a run: {error}"),
+            })
+        };
+        latest.map(parse).transpose()
+    }
+
+    /// Whether a run of a kind ever did all that it had to do for a machine or a replica.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn has_completed(
+        &self,
+        kind: RunKind,
+        machine: &Name,
+        replica: Option<&Name>,
+    ) -> Result<bool, CatalogError> {
+        self.database.read(|connection| {
+            connection.query_row(
+                "SELECT EXISTS (SELECT 1 FROM run
+                 WHERE kind = ?1 AND machine = ?2 AND replica IS ?3
+                 AND record ->> '$.status' IN ('completed', 'skipped'))",
+                params![
+                    format!("{kind:?}").to_lowercase(),
+                    machine.as_str(),
+                    replica.map(Name::as_str)
+                ],
+                |row| row.get(0),
+            )
+        })
+    }
+
     fn damaged(&self, reason: &serde_json::Error) -> CatalogError {
         CatalogError::Damaged {
             path: self.database.path().to_owned(),
@@ -190,5 +238,13 @@ mod tests {
         }
         let last = history.last(RunKind::Backup, &machine, None).unwrap().unwrap();
         assert_eq!(last.id, RunId([2; 16]));
+        let latest = history.latest_instant().unwrap().unwrap();
+        assert_eq!(latest, "2026-11-22T09:00:00.25Z".parse().unwrap());
+        let ended = Some("2026-11-22T10:30:00Z".parse().unwrap());
+        let outcome = RunOutcome { ended, ..last.outcome.clone() };
+        history.put(&RunRecord { outcome, ..last }).unwrap();
+        assert_eq!(history.latest_instant().unwrap(), ended);
+        assert!(history.has_completed(RunKind::Backup, &machine, None).unwrap());
+        assert!(!history.has_completed(RunKind::Replicate, &machine, None).unwrap());
     }
 }

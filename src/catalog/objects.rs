@@ -40,6 +40,9 @@ const MIGRATIONS: &[Migration] = &[
         name BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (name, pack)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE point ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The catalog of one repository.
@@ -68,7 +71,7 @@ pub struct KnownObject {
 pub struct CatalogContents {
     /// Length of each pack, and its objects by their offsets.
     pub packs: BTreeMap<PackName, (u64, Vec<KnownObject>)>,
-    /// Manifests of the points, as JSON.
+    /// Manifests of the points, as JSON; without those that are missing.
     pub points: BTreeMap<PointId, String>,
 }
 
@@ -225,7 +228,7 @@ impl Catalog {
                     objects.push(object);
                 }
             }
-            let mut all = connection.prepare("SELECT id, manifest FROM point")?;
+            let mut all = connection.prepare("SELECT id, manifest FROM point WHERE missing = 0")?;
             let rows = all.query_map([], |row| Ok((PointId(digest(row, 0)?), row.get(1)?)))?;
             for point in rows {
                 let (id, manifest) = point?;

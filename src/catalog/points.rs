@@ -3,12 +3,13 @@
 use super::objects::digest;
 use super::{Catalog, CatalogError};
 use crate::point::{Manifest, Point};
-use crate::units::{Name, PointId};
+use crate::units::{Name, PointId, Sequence};
 use rusqlite::{Row, params};
 use std::collections::BTreeSet;
 
 impl Catalog {
-    /// Notes a point that is durable. Noting it twice changes nothing.
+    /// Notes a point that is durable. Noting it twice changes nothing, except that one that was
+    /// missing is there again.
     ///
     /// # Errors
     /// When the database fails.
@@ -17,7 +18,8 @@ impl Catalog {
             .map_err(|e| self.damaged(format!("a manifest has no JSON form: {e}")))?;
         self.database.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO point VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO point (id, machine, sequence, manifest) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (id) DO UPDATE SET missing = 0",
                 params![
                     &point.id.0[..],
                     point.manifest.machine.as_str(),
@@ -45,9 +47,54 @@ impl Catalog {
     /// # Errors
     /// When the database fails.
     pub fn point_ids(&self) -> Result<BTreeSet<PointId>, CatalogError> {
+        self.ids(false)
+    }
+
+    /// Names of points that were in the repository, are not there any more, and were not removed
+    /// on purpose. They are in no other list.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn missing_points(&self) -> Result<BTreeSet<PointId>, CatalogError> {
+        self.ids(true)
+    }
+
+    /// Takes note that a missing point is lost: from now on nothing is said of it any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn acknowledge_missing(&self, id: PointId) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            transaction.execute("DELETE FROM point WHERE id = ?1 AND missing != 0", [&id.0[..]])
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn note_missing(&self, id: PointId) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            transaction.execute("UPDATE point SET missing = 1 WHERE id = ?1", [&id.0[..]])
+        })?;
+        Ok(())
+    }
+
+    /// The highest sequence that a point of `machine` has had, as far as is known; also of one
+    /// that is missing, and may come back.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_sequence(&self, machine: &Name) -> Result<Option<Sequence>, CatalogError> {
         self.database.read(|connection| {
-            let mut all = connection.prepare("SELECT id FROM point")?;
-            let rows = all.query_map([], |row| Ok(PointId(digest(row, 0)?)))?;
+            let mut last =
+                connection.prepare_cached("SELECT max(sequence) FROM point WHERE machine = ?1")?;
+            let last: Option<u64> = last.query_row([machine.as_str()], |row| row.get(0))?;
+            Ok(last.map(Sequence))
+        })
+    }
+
+    fn ids(&self, missing: bool) -> Result<BTreeSet<PointId>, CatalogError> {
+        self.database.read(|connection| {
+            let mut all = connection.prepare_cached("SELECT id FROM point WHERE missing = ?1")?;
+            let rows = all.query_map([missing], |row| Ok(PointId(digest(row, 0)?)))?;
             rows.collect()
         })
     }
@@ -59,7 +106,8 @@ impl Catalog {
     pub fn points(&self, machine: Option<&Name>) -> Result<Vec<Point>, CatalogError> {
         let rows = self.database.read(|connection| {
             let mut all = connection.prepare_cached(
-                "SELECT id, manifest FROM point WHERE ?1 IS NULL OR machine = ?1
+                "SELECT id, manifest FROM point
+                 WHERE missing = 0 AND (?1 IS NULL OR machine = ?1)
                  ORDER BY machine, sequence, id",
             )?;
             let rows = all.query_map([machine.map(Name::as_str)], point_row)?;
@@ -75,7 +123,7 @@ impl Catalog {
     pub fn newest_point(&self, machine: &Name) -> Result<Option<Point>, CatalogError> {
         let row = self.database.read(|connection| {
             let mut newest = connection.prepare_cached(
-                "SELECT id, manifest FROM point WHERE machine = ?1
+                "SELECT id, manifest FROM point WHERE machine = ?1 AND missing = 0
                  ORDER BY sequence DESC, id DESC LIMIT 1",
             )?;
             let mut rows = newest.query_map([machine.as_str()], point_row)?;

@@ -1,10 +1,10 @@
 //! Bringing the catalog up to what the repository holds.
 
 use super::{Catalog, CatalogError};
-use crate::point::load_point;
+use crate::point::{load_point, removed_among};
 use crate::store::{CurrentList, Damage, Repository, StoreError};
-use crate::units::PackName;
-use std::collections::BTreeMap;
+use crate::units::{PackName, PointId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What changed in the catalog, and what could not be read.
 #[derive(Debug, Default)]
@@ -15,8 +15,12 @@ pub struct SyncReport {
     pub packs_gone: usize,
     /// Points that were new to the catalog.
     pub points_added: usize,
-    /// Points that are no longer in the repository.
+    /// Points that were removed from the repository on purpose.
     pub points_gone: usize,
+    /// Points that are no longer in the repository, and nothing says that they were removed. They
+    /// are among the damages too, at every sync, until they are back or it is acknowledged that
+    /// they are lost.
+    pub missing: BTreeSet<PointId>,
     /// What is damaged; it is not in the catalog.
     pub damages: Vec<Damage>,
 }
@@ -39,10 +43,10 @@ impl Catalog {
         let mut known = self.point_ids()?;
         let known_packs = self.packs()?;
         // Points first: a point that appears meanwhile refers to packs that are there already.
-        let points = repository.list_points()?;
+        let points: BTreeSet<PointId> = repository.list_points()?.into_iter().collect();
         self.sync_packs(repository, known_packs, &mut report)?;
         self.sync_condemned(condemned, &mut report)?;
-        for id in points {
+        for &id in &points {
             if known.remove(&id) {
                 continue;
             }
@@ -55,10 +59,8 @@ impl Catalog {
                 Err(error) => return Err(error.into()),
             }
         }
-        for id in known {
-            self.forget_point(id)?;
-            report.points_gone += 1;
-        }
+        known.extend(self.missing_points()?.difference(&points));
+        self.part_with(repository, known, &mut report)?;
         Ok(report)
     }
 
@@ -76,6 +78,37 @@ impl Catalog {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Forgets those of `gone` that were removed on purpose, and keeps the others as missing.
+    fn part_with(
+        &self,
+        repository: &Repository,
+        gone: BTreeSet<PointId>,
+        report: &mut SyncReport,
+    ) -> Result<(), CatalogError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // After the list of points: a record is durable before the first of its points goes.
+        let (removed, damages) = removed_among(repository, &gone)?;
+        for id in gone {
+            if removed.contains(&id) {
+                self.forget_point(id)?;
+                report.points_gone += 1;
+                continue;
+            }
+            self.note_missing(id)?;
+            let reason = "it is missing, and nothing says that it was removed; bring it back from \
+                          a copy of the repository, or run `afterimage repair`";
+            report.damages.push(Damage::Manifest { point: id, reason: reason.to_owned() });
+            report.missing.insert(id);
+        }
+        if !report.missing.is_empty() {
+            // Only then it matters what they would have said.
+            report.damages.extend(damages);
+        }
+        Ok(())
     }
 
     fn sync_packs(

@@ -60,8 +60,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: BackupCommand,
     },
-    /// List recovery points.
+    /// List recovery points, or pin them so that they are not removed.
+    #[command(args_conflicts_with_subcommands = true)]
     Points {
+        #[command(subcommand)]
+        command: Option<PointsCommand>,
         /// Only those of this machine.
         machine: Option<String>,
     },
@@ -86,6 +89,8 @@ pub(super) enum Command {
         #[arg(value_name = "REPOSITORY")]
         repositories: Vec<String>,
     },
+    /// Remove points that `keep` in the settings does not keep, and tell why the others stay.
+    Prune(PruneArgs),
     /// Show the whole story on disks that are made for it: needs e2fsprogs, no root, one minute.
     Demo {
         /// Leave the disks, the repository and the settings there, to look at.
@@ -124,6 +129,40 @@ pub(super) enum BackupCommand {
         #[arg(value_name = "MACHINE")]
         machines: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PointsCommand {
+    /// Keep a point whatever `keep` says, until it is unpinned.
+    Pin {
+        /// The machine; it need not be in the settings any more.
+        machine: String,
+        /// The point, as in `restore --point`: `#12`, the first digits of its id, a time, `latest`.
+        point: String,
+        /// Why it is kept, in one line.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Take all pins of a point away.
+    Unpin {
+        /// The machine; it need not be in the settings any more.
+        machine: String,
+        /// The point, as in `restore --point`: `#12`, the first digits of its id, a time, `latest`.
+        point: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Machines of the settings; all, if none is named.
+    #[arg(value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Tell what would become of each point, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask before more of a machine's points go than `prune_max_percent`.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@
 //! those of [`ExitCode`].
 
 mod args;
+mod ask;
 mod batch;
 mod config;
 mod demo;
@@ -13,6 +14,8 @@ mod generate;
 mod interrupt;
 mod lists;
 mod output;
+mod pins;
+mod prune;
 mod restore;
 mod runs;
 mod select;
@@ -24,7 +27,8 @@ use crate::catalog::RunStatus;
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
 use args::{
-    BackupCommand, CatalogCommand, Cli, Command, ConfigCommand, GlobalArgs, ReplicateCommand,
+    BackupCommand, CatalogCommand, Cli, Command, ConfigCommand, GlobalArgs, PointsCommand,
+    ReplicateCommand,
 };
 use clap::Parser;
 use failure::Failure;
@@ -86,7 +90,14 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Replicate { command: ReplicateCommand::Now { replicas, backup_first, adopt } } => {
             runs::replicate(&app, &replicas, backup_first, adopt)
         }
-        Command::Points { machine } => lists::points(&app, machine.as_deref()),
+        Command::Points { command: None, machine } => lists::points(&app, machine.as_deref()),
+        Command::Points { command: Some(PointsCommand::Pin { machine, point, note }), .. } => {
+            pins::pin(&app, &machine, &point, note)
+        }
+        Command::Points { command: Some(PointsCommand::Unpin { machine, point }), .. } => {
+            pins::unpin(&app, &machine, &point)
+        }
+        Command::Prune(args) => prune::prune(&app, &args),
         Command::Status => Ok(lists::status(&app)),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Verify { replicas } => runs::verify(&app, &replicas),
@@ -143,7 +154,9 @@ impl Command {
             Self::Init { .. } => Action::Init,
             Self::Config { .. } => Action::ConfigCheck,
             Self::Backup { .. } => Action::Backup,
-            Self::Points { .. } => Action::Points,
+            Self::Points { command: None, .. } => Action::Points,
+            Self::Points { command: Some(_), .. } => Action::Pin,
+            Self::Prune(_) => Action::Prune,
             Self::Replicate { .. } => Action::Replicate,
             Self::Status => Action::Status,
             Self::Restore(_) => Action::Restore,

@@ -3,7 +3,9 @@
 use super::text;
 use crate::catalog::RunStatus;
 use crate::point::Consistency;
-use crate::report::{LastRun, MachineStatus, PointAt, PointLine, ReplicaStatus, RepositoryStatus};
+use crate::report::{
+    LastRun, MachineStatus, PointAt, PointLine, PruneDecision, ReplicaStatus, RepositoryStatus,
+};
 use crate::units::format_bytes;
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -45,10 +47,40 @@ pub(super) fn points(points: &[PointLine]) -> String {
             format_bytes(point.size_bytes()),
             point.disks.len().to_string(),
             consistency(point.consistency).to_owned(),
+            kept_by(point),
         ]
     });
-    let header = ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY"];
+    let header = ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY", "KEPT BY"];
     render(&header, &[1, 4, 5], rows.collect())
+}
+
+/// What keeps a point whatever the rules say.
+fn kept_by(point: &PointLine) -> String {
+    let pins = point.pins.iter().map(|pin| match &pin.note {
+        Some(note) => format!("pinned: {note}"),
+        None => "pinned".to_owned(),
+    });
+    let lock = point.locked_until.map(|until| format!("locked until {}", text::time(until)));
+    let all: Vec<String> = pins.chain(lock).collect();
+    or_none((!all.is_empty()).then(|| all.join("; ")))
+}
+
+pub(super) fn prune(decisions: &[PruneDecision]) -> String {
+    let rows = decisions.iter().map(|decision| {
+        let (what, why) = match decision.keep {
+            true => ("stays", decision.reasons.join("; ")),
+            false => ("goes", "no rule keeps it".to_owned()),
+        };
+        vec![
+            decision.machine.to_string(),
+            format!("#{}", decision.sequence.0),
+            decision.point.short(),
+            text::time(decision.time),
+            what.to_owned(),
+            why,
+        ]
+    });
+    render(&["MACHINE", "POINT", "ID", "TIME", "", "WHY"], &[1], rows.collect())
 }
 
 pub(super) fn repositories(repositories: &[RepositoryStatus]) -> String {

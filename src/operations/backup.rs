@@ -8,6 +8,7 @@ use crate::catalog::RunKind;
 use crate::point::Consistency;
 use crate::progress::Progress;
 use crate::report::PointAt;
+use crate::retain::lock_until;
 use crate::settings::{MachineSettings, Settings};
 use crate::units::{Name, RunId};
 use std::collections::BTreeSet;
@@ -31,12 +32,14 @@ fn run_backup(
     let (machine, place) = known(settings, "machine", &settings.machines, machine.as_str())?;
     let definition = definition(place)?;
     let open = open::open_repository(settings, &place.repository)?;
+    let now = now();
     let request = BackupRequest {
         machine,
         disks: open::source_specs(settings, machine)?,
         definition,
         consistency: consistency(place),
-        now: now(),
+        lock_until: lock_until(now, place.lock_days),
+        now,
         run,
         workers: open::workers(),
     };

@@ -35,7 +35,7 @@ pub(super) fn describe(open: &OpenRepository, damage: &Damage) -> String {
 
 /// The points that need what is damaged, in words; `None` when there is nothing to add.
 fn points(open: &OpenRepository, damage: &Damage) -> Option<String> {
-    // The message of a damaged manifest names its point already.
+    // The message of a damaged manifest names its point already; documents hold no content.
     if matches!(damage, Damage::Manifest { .. } | Damage::Document { .. }) {
         return None;
     }

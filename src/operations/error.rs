@@ -7,7 +7,7 @@ use crate::fsio::{FileError, LockError};
 use crate::recover::{ChoosePointError, RestoreError};
 use crate::replay::ReplayError;
 use crate::report::ExitCode;
-use crate::retain::GcError;
+use crate::retain::{GcError, RetainError};
 use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
 use crate::store::StoreError;
@@ -67,6 +67,23 @@ pub enum OperationError {
     /// Garbage could not be collected.
     #[error(transparent)]
     Gc(#[from] GcError),
+    /// Nothing was removed.
+    #[error(transparent)]
+    Retain(#[from] RetainError),
+    /// The note of a pin cannot be stored.
+    #[error("this note cannot be kept: {reason}; use one short line")]
+    Note {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The zone of the settings is not known any more.
+    #[error("the time zone {name} cannot be used: {reason}; run `afterimage config check`")]
+    TimeZone {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A replica is not what its point says.
     #[error(
         "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
@@ -113,7 +130,10 @@ impl OperationError {
     /// What the process exits with because of it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::UnknownName { .. } | Self::DefinitionName { .. } => return ExitCode::Usage,
+            Self::UnknownName { .. }
+            | Self::DefinitionName { .. }
+            | Self::Note { .. }
+            | Self::Retain(RetainError::TooMany { .. }) => return ExitCode::Usage,
             Self::Restore(RestoreError::Choice(
                 ChoosePointError::NotAChoice { .. } | ChoosePointError::Ambiguous { .. },
             )) => return ExitCode::Usage,
@@ -141,6 +161,7 @@ impl OperationError {
             Self::Backup(error) => error.is_permanent(),
             Self::Replay(error) => error.is_permanent(),
             Self::Gc(error) => error.is_permanent(),
+            Self::Retain(error) => error.is_permanent(),
             Self::Damaged { error, .. } => error.is_permanent(),
             other => match other.root() {
                 Root::Busy | Root::Cancelled => false,
@@ -190,9 +211,17 @@ impl OperationError {
                 GcError::Cancelled(_) => Root::Cancelled,
                 GcError::Unreadable { .. } => Root::Other,
             },
+            Self::Retain(error) => match error {
+                RetainError::Store(error) => of_store(error),
+                RetainError::Catalog(error) => of_catalog(error),
+                RetainError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
+            | Self::Note { .. }
+            | Self::TimeZone { .. }
             | Self::File(_)
             | Self::Differs { .. } => Root::Other,
         }

@@ -2,7 +2,7 @@
 
 use super::error::known;
 use super::open::{OpenRepository, open_repository};
-use super::{OperationError, PointsReport, damage};
+use super::{OperationError, PointsReport, damage, points};
 use crate::point::Point;
 use crate::report::PointLine;
 use crate::settings::Settings;
@@ -53,9 +53,9 @@ fn look(settings: &Settings, repository: &Name, machine: &Name) -> Result<Found,
 /// When nobody knows the machine, or its repository cannot be opened or listed.
 pub fn machine_points(settings: &Settings, machine: &str) -> Result<PointsReport, OperationError> {
     let found = find(settings, machine)?;
-    let points = found.points.iter();
-    Ok(PointsReport {
-        points: points.map(|point| PointLine::new(&found.repository, point)).collect(),
-        warnings: found.damages.iter().map(|one| damage::describe(&found.open, one)).collect(),
-    })
+    let lines = found.points.iter().map(|point| PointLine::new(&found.repository, point));
+    let warnings = found.damages.iter().map(|one| damage::describe(&found.open, one));
+    let mut report = PointsReport { points: lines.collect(), warnings: warnings.collect() };
+    points::add_holds(settings, &found.open, &mut report.points, &mut report.warnings);
+    Ok(report)
 }

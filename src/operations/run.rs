@@ -68,6 +68,8 @@ pub(super) struct Done {
     pub warnings: Vec<String>,
     pub bytes_freed: Option<u64>,
     pub differing: Vec<DifferingDisk>,
+    pub points_removed: Option<usize>,
+    pub points_kept: Option<usize>,
     /// Of a run that was done to the end, but found what it should not.
     pub error: Option<OperationError>,
 }
@@ -83,12 +85,19 @@ impl Done {
             warnings: Vec::new(),
             bytes_freed: None,
             differing: Vec::new(),
+            points_removed: None,
+            points_kept: None,
             error: None,
         }
     }
 
     pub fn completed(point: PointAt) -> Self {
         Self { point: Some(point), ..Self::new(RunStatus::Completed) }
+    }
+
+    /// There was nothing to do.
+    pub fn skipped(reason: &str) -> Self {
+        Self { reason: Some(reason.to_owned()), ..Self::new(RunStatus::Skipped) }
     }
 
     fn failed(error: OperationError) -> Self {
@@ -154,6 +163,8 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
     summary.warnings.extend(done.warnings);
     summary.bytes_freed = done.bytes_freed;
     summary.differing = done.differing;
+    summary.points_removed = done.points_removed;
+    summary.points_kept = done.points_kept;
     match done.error {
         None => Ok(summary),
         Some(error) => Err(Box::new(FailedRun { error, summary })),

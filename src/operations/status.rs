@@ -2,7 +2,7 @@
 
 use super::error::known;
 use super::open::open_repository;
-use super::{OpenRepository, OperationError, damage, replicate};
+use super::{OpenRepository, OperationError, damage, points, replicate};
 use crate::catalog::{History, RunKind, RunRecord};
 use crate::destination::{ReplicaRecord, State, Superblock};
 use crate::fsio::{FileSystem, RealFileSystem};
@@ -70,11 +70,12 @@ pub fn repository_points(
     let (name, _) = known(settings, "repository", &settings.repositories, repository.as_str())?;
     let open = open_repository(settings, name)?;
     let report = open.catalog.sync(&open.repository)?;
-    let points = open.catalog.points(None)?;
-    Ok(PointsReport {
-        points: points.iter().map(|point| PointLine::new(name, point)).collect(),
-        warnings: report.damages.iter().map(|found| damage::describe(&open, found)).collect(),
-    })
+    let all = open.catalog.points(None)?;
+    let lines = all.iter().map(|point| PointLine::new(name, point));
+    let warnings = report.damages.iter().map(|found| damage::describe(&open, found));
+    let mut report = PointsReport { points: lines.collect(), warnings: warnings.collect() };
+    points::add_holds(settings, &open, &mut report.points, &mut report.warnings);
+    Ok(report)
 }
 
 /// The state of everything. What cannot be reached is told as that; nothing is waited for or

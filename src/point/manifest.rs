@@ -146,16 +146,57 @@ impl Manifest {
     }
 }
 
-/// Makes a point durable. When this returns, the point is acknowledged; before the rename
-/// within, it does not exist.
+/// A point with its name, which does not exist yet: what must be durable before it can be made so
+/// now.
+#[derive(Debug)]
+pub struct PreparedPoint {
+    point: Point,
+    bytes: Vec<u8>,
+}
+
+impl PreparedPoint {
+    /// The name that it will have.
+    pub fn id(&self) -> PointId {
+        self.point.id
+    }
+
+    /// Makes the point durable. When this returns, the point is acknowledged; before the rename
+    /// within, it does not exist.
+    ///
+    /// # Errors
+    /// When it cannot be written; the repository is then as it was.
+    pub fn commit(
+        self,
+        repository: &Repository,
+        session: &WriterSession,
+    ) -> Result<Point, StoreError> {
+        let file = session.create()?;
+        file.handle().write_all_at(&self.bytes, 0)?;
+        file.publish(&repository.layout().point(self.point.id))?;
+        Ok(self.point)
+    }
+}
+
+/// Makes a point durable, with nothing before it.
 ///
 /// # Errors
-/// When it cannot be written; the repository is then as it was.
+/// As [`prepare_point`] and [`PreparedPoint::commit`].
 pub fn commit_point(
     repository: &Repository,
     session: &WriterSession,
     manifest: Manifest,
 ) -> Result<Point, StoreError> {
+    prepare_point(repository, manifest)?.commit(repository, session)
+}
+
+/// Seals a manifest, which gives the point its name. Nothing is written.
+///
+/// # Errors
+/// When the sealed manifest does not come back as it was.
+pub fn prepare_point(
+    repository: &Repository,
+    manifest: Manifest,
+) -> Result<PreparedPoint, StoreError> {
     let json = serde_json::to_vec(&manifest).map_err(|_| StoreError::MemoryFault)?;
     let bytes = seal_document(repository.keys(), MAGIC, FORMAT, &json)?;
     let id = PointId(Sha256::digest(&bytes).into());
@@ -163,10 +204,7 @@ pub fn commit_point(
     if !same {
         return Err(StoreError::MemoryFault);
     }
-    let file = session.create()?;
-    file.handle().write_all_at(&bytes, 0)?;
-    file.publish(&repository.layout().point(id))?;
-    Ok(Point { id, manifest })
+    Ok(PreparedPoint { point: Point { id, manifest }, bytes })
 }
 
 /// Reads a point.

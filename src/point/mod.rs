@@ -4,10 +4,13 @@ mod affected;
 mod builder;
 mod delta;
 mod diff;
+mod document;
+mod hold;
 mod leaf;
 mod manifest;
 mod node;
 mod reach;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -16,10 +19,13 @@ pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
+pub use hold::{Hold, HoldKind, Holds, commit_hold, list_holds, remove_hold};
 pub use leaf::{Leaf, Span};
 pub use manifest::{
-    Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point, load_point,
+    Consistency, DiskEntry, FileEntry, Manifest, Point, PreparedPoint, Provenance, commit_point,
+    load_point, prepare_point,
 };
 pub use node::FAN_OUT;
 pub use reach::Reach;
+pub use removal::{Removal, commit_removal, removed_among};
 pub use tree::{RegionChange, TreeReader, TreeRef};

@@ -53,6 +53,41 @@ pub struct PointLine {
     pub host: String,
     /// The run that made it.
     pub run: RunId,
+    /// The pins that keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<PinLine>,
+    /// Until when it cannot be removed, where that is still to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Timestamp>,
+}
+
+/// A pin of a point.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PinLine {
+    /// Why, in the user's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// When it was pinned.
+    pub created: Timestamp,
+    /// On which host.
+    pub host: String,
+}
+
+/// What becomes of a point when its machine is pruned.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PruneDecision {
+    /// The machine.
+    pub machine: Name,
+    /// The point.
+    pub point: PointId,
+    /// Its position in the machine's history.
+    pub sequence: Sequence,
+    /// The instant that it holds.
+    pub time: Timestamp,
+    /// Whether it stays.
+    pub keep: bool,
+    /// All that keeps it; empty when it goes.
+    pub reasons: Vec<String>,
 }
 
 impl PointLine {
@@ -73,6 +108,8 @@ impl PointLine {
                 .collect(),
             host: manifest.host.clone(),
             run: manifest.run,
+            pins: Vec::new(),
+            locked_until: None,
         }
     }
 

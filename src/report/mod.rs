@@ -8,8 +8,8 @@ mod summary;
 
 pub use exit::ExitCode;
 pub use lines::{
-    Activity, DiskLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine, ReplicaStatus,
-    RepositoryStatus, SettingsLine, StepLine,
+    Activity, DiskLine, LastRun, MachineStatus, PinLine, PlanLine, PointAt, PointLine,
+    PruneDecision, ReplicaStatus, RepositoryStatus, SettingsLine, StepLine,
 };
 pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
 
@@ -31,6 +31,8 @@ pub enum Message {
     Repository(RepositoryStatus),
     /// What a restore will write.
     Plan(PlanLine),
+    /// What becomes of a point when its machine is pruned.
+    PruneDecision(PruneDecision),
     /// A step of the demonstration.
     Step(StepLine),
     /// Something that is right in the settings, but does less than may be expected.

@@ -113,6 +113,12 @@ pub struct Summary {
     /// What differs, of a replica that was verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differing: Vec<DifferingDisk>,
+    /// How many points went, of a prune.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points_removed: Option<usize>,
+    /// How many points stayed, of a prune.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points_kept: Option<usize>,
     /// How many runs ended how, of a command that had any number of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Tally>,
@@ -141,6 +147,8 @@ impl Summary {
             warnings: Vec::new(),
             bytes_freed: None,
             differing: Vec::new(),
+            points_removed: None,
+            points_kept: None,
             runs: None,
         }
     }

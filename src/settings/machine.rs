@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{DiskSettings, Keep, MachineSettings, PlaceKind, Schedule, SourceSettings};
-use super::{DEFINITION_FILES_MAX, values};
+use super::types::{DiskSettings, MachineSettings, PlaceKind, Schedule, SourceSettings};
+use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, values};
 use crate::source::ImageFormat;
-use crate::units::Name;
+use crate::units::{Keep, Name};
 
 /// Sources of the design that are still to come.
 const LATER_SOURCES: [&str; 4] = ["nbd", "qemu", "libvirt", "snapshot"];
@@ -28,6 +28,9 @@ pub(super) struct MachineDraft {
     pub(super) schedule: Option<Located<Schedule>>,
     pub(super) keep: Option<Located<Keep>>,
     pub(super) disks: DisksDraft<SourceSettings>,
+    timezone: String,
+    lock_days: u32,
+    prune_max_percent: u8,
     definition: Vec<PathBuf>,
 }
 
@@ -42,7 +45,10 @@ impl MachineDraft {
             name: self.name.value,
             repository: self.repository?.value,
             schedule: self.schedule.map(|schedule| schedule.value),
+            timezone: self.timezone,
             keep: self.keep.map(|keep| keep.value),
+            lock_days: self.lock_days,
+            prune_max_percent: self.prune_max_percent,
             definition: self.definition,
             disks: disks.collect::<Option<_>>()?,
         })
@@ -57,11 +63,21 @@ pub(super) fn read(
 ) -> MachineDraft {
     let hint = "say where its backups go, such as repository = \"main\"";
     let repository = named::reference(&mut reader, "repository", hint, findings);
-    let schedule = context.schedule(&mut reader, findings);
+    let timezone = context.zone(&mut reader, findings);
+    let schedule = context.schedule(&mut reader, &timezone, findings);
     let keep = reader.field("keep").and_then(|field| {
         let value = keep(&field, findings)?;
         Some(Located { value, at: field.key_at })
     });
+    let mut number = |key: &'static str, allowed, default| match reader.field(key) {
+        // Where it is wrong there are findings, and the default is never used.
+        Some(field) => field.whole_number(allowed, findings).unwrap_or(default),
+        None => default,
+    };
+    let lock_days = number("lock_days", 0..=LOCK_DAYS_MAX, 0);
+    let percent = u32::from(PRUNE_MAX_PERCENT_DEFAULT);
+    let percent = number("prune_max_percent", 1..=100, percent);
+    let prune_max_percent = u8::try_from(percent).unwrap_or(PRUNE_MAX_PERCENT_DEFAULT);
     let definition = reader
         .field("definition")
         .map(|field| definition(&field, context.folder, findings))
@@ -70,7 +86,17 @@ pub(super) fn read(
         source(field, context, findings)
     });
     reader.finish(findings);
-    MachineDraft { name, repository, schedule, keep, disks, definition }
+    MachineDraft {
+        name,
+        repository,
+        schedule,
+        keep,
+        disks,
+        timezone,
+        lock_days,
+        prune_max_percent,
+        definition,
+    }
 }
 
 fn source(

@@ -22,7 +22,7 @@ mod values;
 
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
-    DiskSettings, EncryptionSettings, Keep, MachineSettings, PlaceKind, ReplicaDiskSettings,
+    DiskSettings, EncryptionSettings, MachineSettings, PlaceKind, ReplicaDiskSettings,
     ReplicaSettings, RepositorySettings, Schedule, Settings, SourceSettings, Trigger,
 };
 
@@ -53,6 +53,11 @@ pub const CHUNK_BYTES_MIN: u64 = 4 * KIB;
 pub const CHUNK_BYTES_MAX: u64 = MIB;
 /// The levels of zstd that can be chosen.
 pub const COMPRESSION_LEVELS: RangeInclusive<i32> = -7..=19;
+/// The longest time that points can be locked, in days.
+pub const LOCK_DAYS_MAX: u32 = 36_500;
+/// The most that one prune may remove without `--yes`, in percent of a machine's points, when the
+/// settings say nothing.
+pub const PRUNE_MAX_PERCENT_DEFAULT: u8 = 50;
 /// Most files that may travel in a point as a machine's definition.
 pub const DEFINITION_FILES_MAX: usize = 16;
 

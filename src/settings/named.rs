@@ -13,20 +13,24 @@ use crate::units::Name;
 pub(super) struct Context<'c> {
     /// Folder that relative paths start from; absolute.
     pub(super) folder: &'c Path,
-    /// Zone of schedules that name none.
+    /// Zone of machines and replicas that name none.
     pub(super) timezone: String,
 }
 
 impl Context<'_> {
-    /// The schedule of a machine or replica, in its own zone if it names one; and where it stands.
+    /// The zone of a machine or replica: its own if it names one.
+    pub(super) fn zone(&self, reader: &mut TableReader<'_>, findings: &mut Findings<'_>) -> String {
+        let own = reader.field("timezone").and_then(|field| values::timezone(&field, findings));
+        own.unwrap_or_else(|| self.timezone.clone())
+    }
+
+    /// The schedule of a machine or replica in `zone`, and where it stands.
     pub(super) fn schedule(
         &self,
         reader: &mut TableReader<'_>,
+        zone: &str,
         findings: &mut Findings<'_>,
     ) -> Option<Located<Schedule>> {
-        let own_zone =
-            reader.field("timezone").and_then(|field| values::timezone(&field, findings));
-        let zone = own_zone.as_deref().unwrap_or(&self.timezone);
         let field = reader.field("schedule")?;
         let value = values::schedule(&field, zone, findings)?;
         Some(Located { value, at: field.key_at })

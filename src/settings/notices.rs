@@ -39,10 +39,9 @@ pub(super) fn collect(drafts: &Drafts, page: &Page<'_>) -> Vec<Problem> {
         let message = format!("schedule: this version has no daemon yet; nothing backs up {names}");
         (message, format!("run `afterimage backup now{arguments}` from a timer"))
     });
-    kept.report(&mut findings, |names, _| {
-        let message =
-            format!("keep: this version removes nothing yet; every point of {names} is kept");
-        (message, "watch the free space of the repository".to_owned())
+    kept.report(&mut findings, |names, arguments| {
+        let message = format!("keep: this version has no daemon yet; nothing prunes {names}");
+        (message, format!("run `afterimage prune{arguments}` from a timer"))
     });
     replicas_scheduled.report(&mut findings, |names, arguments| {
         let message =

@@ -96,7 +96,8 @@ fn trigger(
 ) -> Option<Located<Trigger>> {
     let trigger_field = reader.field("trigger");
     let schedule_at = reader.has("schedule");
-    let schedule = context.schedule(reader, findings);
+    let zone = context.zone(reader, findings);
+    let schedule = context.schedule(reader, &zone, findings);
     match (trigger_field, schedule_at) {
         (Some(_), Some(at)) => {
             let message = format!("{} has both a `trigger` and a `schedule`", reader.what);

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::problem::Problem;
 use crate::source::ImageFormat;
-use crate::units::Name;
+use crate::units::{Keep, Name};
 
 /// Everything that the settings file says. Invariant: every name that one part mentions exists
 /// in another, and no two parts claim the same place.
@@ -64,8 +63,15 @@ pub struct MachineSettings {
     pub repository: Name,
     /// When it is backed up.
     pub schedule: Option<Schedule>,
+    /// IANA name of the zone of its schedule and of the calendar that `keep` counts in;
+    /// [`super::TIMEZONE_LOCAL`] is the host's.
+    pub timezone: String,
     /// Which points are kept; `None` keeps all.
     pub keep: Option<Keep>,
+    /// For how many days after its instant a point cannot be removed; 0 locks none.
+    pub lock_days: u32,
+    /// The most that one prune may remove without being told so, in percent of the points.
+    pub prune_max_percent: u8,
     /// Files that travel in each point; at most [`super::DEFINITION_FILES_MAX`].
     pub definition: Vec<PathBuf>,
     /// Its disks; at least one, no name twice.
@@ -110,25 +116,6 @@ pub struct Schedule {
     pub expression: String,
     /// IANA name of the zone that the expression is in; [`super::TIMEZONE_LOCAL`] is the host's.
     pub timezone: String,
-}
-
-/// Which points of a machine are kept. Invariant: at least one rule keeps something.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// This many of the newest.
-    pub last: u32,
-    /// The newest of each of this many hours.
-    pub hourly: u32,
-    /// The newest of each of this many days.
-    pub daily: u32,
-    /// The newest of each of this many weeks.
-    pub weekly: u32,
-    /// The newest of each of this many months.
-    pub monthly: u32,
-    /// The newest of each of this many years.
-    pub yearly: u32,
-    /// All that are younger than this.
-    pub within: Option<Duration>,
 }
 
 /// A standby copy of a machine's disks.

@@ -170,7 +170,7 @@ impl Repository {
 }
 
 fn unreadable(name: &str, reason: String) -> Damage {
-    Damage::Document { what: "list of condemned packs", name: name.to_owned(), reason }
+    Damage::Document { kind: "list of condemned packs", name: name.to_owned(), reason }
 }
 
 /// How often a list that is replaced meanwhile is looked for again.

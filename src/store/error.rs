@@ -149,10 +149,10 @@ pub enum Damage {
         reason: String,
     },
     /// A small file of the repository is not what its name says.
-    #[error("the {what} {name} is damaged: {reason}; set it apart with `afterimage repair`")]
+    #[error("the {kind} {name} is damaged: {reason}; set it apart with `afterimage repair`")]
     Document {
         /// What it is.
-        what: &'static str,
+        kind: &'static str,
         /// The first digits of its name.
         name: String,
         /// What is wrong.

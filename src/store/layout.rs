@@ -1,7 +1,7 @@
 //! Where the parts of a repository lie in its folder.
 
 use crate::fsio::LockHolder;
-use crate::units::{ChunkName, PackName, PointId, RunId, SlotId};
+use crate::units::{ChunkName, HoldId, PackName, PointId, RemovalId, RunId, SlotId};
 use std::path::{Path, PathBuf};
 
 /// Paths of a repository in a folder.
@@ -66,9 +66,19 @@ impl Layout {
         self.root.join("holds")
     }
 
+    /// A pin or lock of a point.
+    pub fn hold(&self, id: HoldId) -> PathBuf {
+        self.holds().join(id.to_string())
+    }
+
     /// The folder of lists of points that were removed on purpose.
     pub fn removed(&self) -> PathBuf {
         self.root.join("removed")
+    }
+
+    /// A list of points that were removed on purpose.
+    pub fn removal(&self, id: RemovalId) -> PathBuf {
+        self.removed().join(id.to_string())
     }
 
     /// The folder of lists of packs that are about to be removed.
@@ -104,6 +114,12 @@ impl Layout {
     /// Held shared by everything that uses the repository, exclusively by what removes from it.
     pub fn repository_lock(&self) -> PathBuf {
         self.root.join("locks/repository.lock")
+    }
+
+    /// Held exclusively by the one that removes points, shared by those who pin them: a pin that
+    /// was acknowledged must not come too late.
+    pub fn prune_lock(&self) -> PathBuf {
+        self.root.join("locks/prune.lock")
     }
 
     /// Held exclusively by a backup of the machine whose name has this digest: in an encrypted

@@ -151,6 +151,15 @@ impl Repository {
         Cutter::new(self.header.cut, self.keys.cut_seed())
     }
 
+    /// Held exclusively while points are removed, shared while they are pinned.
+    ///
+    /// # Errors
+    /// Busy while another process does what excludes `mode`.
+    pub fn lock_prune(&self, mode: LockMode, work: &str) -> Result<FileLock, StoreError> {
+        let path = self.layout.prune_lock();
+        Ok(FileLock::try_take(self.fs.as_ref(), &path, mode, &Layout::holder(work))?)
+    }
+
     /// Held by the one backup of `machine`.
     ///
     /// # Errors

@@ -47,6 +47,14 @@ digest_type!(
     PointId
 );
 digest_type!(
+    /// Name of a pin or lock of a point: SHA-256 of its file's bytes.
+    HoldId
+);
+digest_type!(
+    /// Name of a record of removed points: SHA-256 of its file's bytes.
+    RemovalId
+);
+digest_type!(
     /// Name of anything that lies in a pack: a chunk, a leaf or a node.
     ObjectName
 );

@@ -4,14 +4,17 @@ mod digest;
 mod format;
 mod hex;
 mod ids;
+mod keep;
 mod name;
 
 pub use digest::{
-    ChunkName, DIGEST_BYTES, JournalDigest, ListId, ObjectName, PackName, PointId, TreeName,
+    ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
+    RemovalId, TreeName,
 };
 pub use format::{format_bytes, format_duration, parse_bytes};
 pub use hex::{Hex, ParseHexError};
 pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
+pub use keep::Keep;
 pub use name::{InvalidName, NAME_CHARS_MAX, Name};
 
 /// One kibibyte in bytes.

@@ -6,5 +6,6 @@ mod damaged;
 mod errors;
 mod journey;
 mod processes;
+mod prune;
 mod restore;
 mod world;

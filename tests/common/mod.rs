@@ -12,7 +12,7 @@ use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
     ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate,
 };
-use afterimage::retain::{GcError, GcOutcome, GcRequest, collect};
+use afterimage::retain::{GcError, GcOutcome, GcRequest, Removed, collect, remove_points};
 use afterimage::source::SourceSpec;
 use afterimage::store::{InitOptions, Repository, Secret, StoreError};
 use afterimage::units::{Name, PointId, RunId};
@@ -35,6 +35,8 @@ pub struct World {
     pub target_folder: Option<String>,
     pub secret: Option<Secret>,
     pub workers: usize,
+    /// Until when new points are locked.
+    pub lock_until: Option<jiff::Timestamp>,
     /// Added to the clock, in seconds: each backup is a second after the one before.
     clock: std::cell::Cell<i64>,
 }
@@ -100,14 +102,24 @@ impl World {
             target_folder,
             secret,
             workers: 2,
+            lock_until: None,
             clock: std::cell::Cell::new(1_700_000_000),
         }
     }
 
+    /// The time of the last backup.
+    pub fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.clock.get()).unwrap()
+    }
+
+    /// Lets a second pass.
+    pub fn tick(&self) {
+        self.clock.set(self.clock.get() + 1);
+    }
+
     /// Creates the repository.
     pub fn init_on(&self, fs: &Arc<dyn FileSystem>, cut: CutParameters) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::from_second(self.clock.get()).unwrap();
-        let options = InitOptions { cut, secret: self.secret.as_ref(), now };
+        let options = InitOptions { cut, secret: self.secret.as_ref(), now: self.now() };
         Repository::init(fs, &self.path("repository"), &options).map(|_| ())
     }
 
@@ -167,7 +179,8 @@ impl World {
             disks: disks.iter().map(spec).collect(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
-            now: jiff::Timestamp::from_second(self.clock.get()).unwrap(),
+            lock_until: self.lock_until,
+            now: self.now(),
             run: RunId::random().unwrap(),
             workers: self.workers,
         };
@@ -270,9 +283,17 @@ impl World {
 
     /// Removes a point as pruning does.
     pub fn remove_point(&self, id: PointId) {
+        self.remove_points(&[id]);
+    }
+
+    /// Removes points as pruning does.
+    pub fn remove_points(&self, points: &[PointId]) {
         let repository = self.repository();
-        std::fs::remove_file(repository.layout().point(id)).unwrap();
-        self.catalog(&repository).forget_point(id).unwrap();
+        let points = points.iter().copied().collect();
+        let time = jiff::Timestamp::from_second(self.clock.get()).unwrap();
+        let (machine, run) = (name("web01"), RunId::random().unwrap());
+        let what = Removed { machine: &machine, points: &points, time, run };
+        remove_points(&repository, &self.catalog(&repository), &what).unwrap();
     }
 
     /// Returns the space that no point needs.

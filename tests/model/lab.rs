@@ -9,7 +9,7 @@ use afterimage::point::{Consistency, Point};
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::replay::{ReplicaSession, ReplicateRequest, TargetSpec, replicate};
-use afterimage::retain::{GcOutcome, GcRequest, collect};
+use afterimage::retain::{GcOutcome, GcRequest, Removed, collect, remove_points};
 use afterimage::source::SourceSpec;
 use afterimage::store::{InitOptions, Repository};
 use afterimage::units::{Name, PointId, RunId};
@@ -71,18 +71,23 @@ impl Lab {
             definition: Vec::new(),
             consistency: Consistency::Offline,
             now: self.time(clock),
+            lock_until: None,
             run: RunId::random()?,
             workers: 1,
         };
         Ok(backup(&repository, &catalog, &request, &Progress::default())?.point)
     }
 
-    pub fn remove(&self, fs: &Arc<dyn FileSystem>, points: &[PointId]) -> Result<()> {
+    pub fn remove(&self, fs: &Arc<dyn FileSystem>, points: &[(usize, PointId)]) -> Result<()> {
         let (repository, catalog) = self.open(fs)?;
         let _lease = repository.lock_shared("removing points")?;
-        for id in points {
-            fs.remove_file(&repository.layout().point(*id))?;
-            catalog.forget_point(*id)?;
+        for (index, machine) in MACHINES.iter().enumerate() {
+            let points = points.iter().filter(|(of, _)| *of == index).map(|(_, id)| *id).collect();
+            let (machine, run) = (name(machine), RunId::random()?);
+            let what = Removed { machine: &machine, points: &points, time: self.time(0), run };
+            if !points.is_empty() {
+                remove_points(&repository, &catalog, &what)?;
+            }
         }
         Ok(())
     }

@@ -39,7 +39,8 @@ impl Random {
 #[derive(Debug, Clone)]
 enum Action {
     Backup(usize),
-    Remove(Vec<PointId>),
+    /// Points with the numbers of their machines.
+    Remove(Vec<(usize, PointId)>),
     Gc,
     Replicate,
     Restore(PointId),
@@ -49,7 +50,7 @@ enum Action {
 #[derive(Debug)]
 enum Done {
     Made(usize, Point),
-    Removed(Vec<PointId>),
+    Removed(Vec<(usize, PointId)>),
     /// Perhaps: it was killed, or another one was in the way.
     Failed(Action, String),
     Restored(PointId, Vec<u8>),
@@ -166,14 +167,15 @@ impl History {
     }
 
     /// Some points, but for the newest of each machine.
-    fn removable(&mut self) -> Vec<PointId> {
+    fn removable(&mut self) -> Vec<(usize, PointId)> {
         let (repository, catalog) = self.lab.open(&self.real).unwrap();
         catalog.sync(&repository).unwrap();
         let mut some = Vec::new();
-        for machine in MACHINES {
+        for (index, machine) in MACHINES.iter().enumerate() {
             let mut points = catalog.points(Some(&lab::name(machine))).unwrap();
             points.pop();
-            some.extend(points.iter().filter(|_| self.random.below(2) == 0).map(|point| point.id));
+            points.retain(|_| self.random.below(2) == 0);
+            some.extend(points.iter().map(|point| (index, point.id)));
         }
         some
     }
@@ -248,10 +250,12 @@ impl History {
             Done::Made(machine, point) => {
                 self.points.insert(point.id, (machine, self.disks[machine].clone()));
             }
-            Done::Removed(ids) => ids.iter().for_each(|id| {
+            Done::Removed(ids) => ids.iter().for_each(|(_, id)| {
                 self.points.remove(id);
             }),
-            Done::Failed(Action::Remove(ids), _) => self.doubtful.extend(ids),
+            Done::Failed(Action::Remove(ids), _) => {
+                self.doubtful.extend(ids.iter().map(|(_, id)| *id));
+            }
             Done::Restored(id, found) => {
                 if let Some((_, expected)) = self.points.get(&id)
                     && *expected != found
