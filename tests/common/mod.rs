@@ -6,7 +6,7 @@ use afterimage::catalog::{Catalog, CatalogContents};
 use afterimage::chunk::CutParameters;
 use afterimage::destination::{ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::{Consistency, Point};
+use afterimage::point::{Consistency, Point, Removal, commit_removal};
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
@@ -14,7 +14,7 @@ use afterimage::replay::{
 };
 use afterimage::source::SourceSpec;
 use afterimage::store::{InitOptions, Repository, Secret, StoreError};
-use afterimage::units::{Name, RunId};
+use afterimage::units::{Name, PointId, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -245,6 +245,21 @@ impl World {
         let catalog = self.catalog(&repository);
         catalog.sync(&repository).unwrap();
         catalog.points(Some(&name("web01"))).unwrap()
+    }
+
+    /// Removes a point on purpose, whatever needs it.
+    pub fn remove_point(&self, id: PointId) {
+        let repository = self.repository();
+        let run = RunId::random().unwrap();
+        let removal = Removal {
+            machine: name("web01"),
+            points: [id].into(),
+            time: self.now(),
+            run,
+            host: "here".to_owned(),
+        };
+        commit_removal(&repository, &repository.begin_writing(run).unwrap(), &removal).unwrap();
+        std::fs::remove_file(repository.layout().point(id)).unwrap();
     }
 
     /// Restores a point to `folder` and gives it back.
