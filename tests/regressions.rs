@@ -152,7 +152,7 @@ fn a_point_with_the_number_of_a_removed_one_is_newer_all_the_same() {
     }
     world.replicate("standby").unwrap();
     let newest = world.points().pop().unwrap();
-    std::fs::remove_file(world.repository().layout().point(newest.id)).unwrap();
+    world.remove_point(newest.id);
     // No replica goes back by itself.
     let done = world.replicate("standby").unwrap();
     assert!(matches!(done, Replicated::Skipped { .. }), "{done:?}");

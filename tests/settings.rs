@@ -90,6 +90,8 @@ fn the_full_sample_says_what_it_means() {
     let keep = web01.keep.as_ref().expect("rules");
     assert_eq!((keep.last, keep.monthly, keep.yearly), (3, 12, 2));
     assert_eq!(keep.within, Some(Duration::from_secs(2 * 86_400)));
+    assert_eq!(web01.timezone, "Europe/Berlin");
+    assert_eq!((web01.lock_days, web01.prune_max_percent), (7, 50));
     assert_eq!(web01.definition.len(), 2);
     assert!(web01.disks[0].source.quiesced);
 
@@ -108,13 +110,14 @@ fn what_this_version_does_not_do_yet_is_said_once_for_each_kind() {
         notices,
         [
             "schedule: this version has no daemon yet; nothing backs up db01",
-            "keep: this version removes nothing yet; every point of db01 is kept",
+            "keep: this version has no daemon yet; nothing prunes db01",
             "trigger: this version has no daemon yet; db01-near will not follow a backup by itself",
             "schedule: this version has no daemon yet; nothing replicates db01-night",
         ]
     );
     let hints: Vec<_> = settings.notices.iter().filter_map(|notice| notice.hint.clone()).collect();
     assert_eq!(hints[0], "run `afterimage backup now db01` from a timer");
+    assert_eq!(hints[1], "run `afterimage prune db01` from a timer");
     let minimal = Settings::load(Path::new("config/minimal.toml")).expect("valid");
     assert_eq!(minimal.notices, []);
 }

@@ -6,7 +6,7 @@ use super::{OpenRepository, OperationError};
 use crate::catalog::RunStatus;
 use crate::fsio::{LockHolder, LockMode};
 use crate::point::{
-    Hold, HoldKind, Holds, Point, commit_hold, list_holds, load_point, remove_hold,
+    Hold, HoldKind, Holds, Point, check_note, commit_hold, list_holds, load_point, remove_hold,
 };
 use crate::recover::{PointChoice, RestoreError, choose_point};
 use crate::report::{Action, PinLine, PointLine, Summary};
@@ -16,9 +16,6 @@ use crate::store::StoreError;
 use crate::units::{Name, RunId};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-
-/// Longest note of a pin, in characters.
-const NOTE_CHARS_MAX: usize = 200;
 
 /// Adds to the lines of points what keeps them. What cannot be read becomes a warning.
 pub(super) fn add_holds(
@@ -59,7 +56,7 @@ pub fn pin_point(
     zone: &TimeZone,
 ) -> Result<Summary, OperationError> {
     let started = Timestamp::now();
-    check_note(note.as_deref())?;
+    note.as_deref().map_or(Ok(()), check_note).map_err(|reason| OperationError::Note { reason })?;
     let (machine, open, point) = chosen(settings, machine, point, zone)?;
     let _lease = open.repository.lock_shared(&format!("pin of a point of {machine}"))?;
     let _beside = open.repository.lock_prune(LockMode::Shared, "a pin")?;
@@ -138,18 +135,4 @@ fn about(machine: &Name, point: &Point, started: Timestamp) -> Summary {
 
 fn label(point: &Point) -> String {
     format!("point #{} {}", point.manifest.sequence.0, point.id.short())
-}
-
-fn check_note(note: Option<&str>) -> Result<(), OperationError> {
-    let Some(note) = note else { return Ok(()) };
-    let reason = if note.trim().is_empty() {
-        "it is empty".to_owned()
-    } else if note.chars().any(char::is_control) {
-        "it holds a control character".to_owned()
-    } else if note.chars().count() > NOTE_CHARS_MAX {
-        format!("it is longer than {NOTE_CHARS_MAX} characters")
-    } else {
-        return Ok(());
-    };
-    Err(OperationError::Note { reason })
 }

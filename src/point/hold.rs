@@ -6,7 +6,7 @@
 //! durable before the point exists.
 
 use super::document::DocumentKind;
-use crate::store::{Repository, StoreError, WriterSession};
+use crate::store::{Damage, Repository, StoreError, WriterSession};
 use crate::units::{HoldId, PointId, RunId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -43,6 +43,25 @@ pub struct Hold {
     pub run: RunId,
     /// The host that made it.
     pub host: String,
+}
+
+/// Longest note of a pin, in characters.
+const NOTE_CHARS_MAX: usize = 200;
+
+/// Whether a text can be the note of a pin: one short line, which disturbs no terminal.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_note(note: &str) -> Result<(), String> {
+    if note.trim().is_empty() {
+        Err("it is empty".to_owned())
+    } else if note.chars().any(char::is_control) {
+        Err("it holds a control character".to_owned())
+    } else if note.chars().count() > NOTE_CHARS_MAX {
+        Err(format!("it is longer than {NOTE_CHARS_MAX} characters"))
+    } else {
+        Ok(())
+    }
 }
 
 /// All pins and locks of a repository.
@@ -100,6 +119,12 @@ pub fn list_holds(repository: &Repository) -> Result<Holds, StoreError> {
     let mut holds = Holds::default();
     for found in KIND.list::<Hold>(repository, &repository.layout().holds())? {
         let (name, hold) = found?;
+        if let HoldKind::Pin { note: Some(note) } = &hold.kind
+            && let Err(reason) = check_note(note)
+        {
+            let (name, reason) = (HoldId(name).to_string(), format!("its note: {reason}"));
+            return Err(Damage::Document { kind: KIND.word, name, reason }.into());
+        }
         holds.by_point.entry(hold.point).or_default().push((HoldId(name), hold));
     }
     for of_point in holds.by_point.values_mut() {

@@ -19,7 +19,7 @@ pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
-pub use hold::{Hold, HoldKind, Holds, commit_hold, list_holds, remove_hold};
+pub use hold::{Hold, HoldKind, Holds, check_note, commit_hold, list_holds, remove_hold};
 pub use leaf::{Leaf, Span};
 pub use manifest::{
     Consistency, DiskEntry, FileEntry, Manifest, Point, PreparedPoint, Provenance, commit_point,

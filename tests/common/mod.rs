@@ -286,11 +286,11 @@ impl World {
         self.remove_points(&[id]);
     }
 
-    /// Removes points as pruning does.
+    /// Removes points as pruning does, whatever needs them.
     pub fn remove_points(&self, points: &[PointId]) {
         let repository = self.repository();
         let points = points.iter().copied().collect();
-        let time = jiff::Timestamp::from_second(self.clock.get()).unwrap();
+        let time = self.now();
         let (machine, run) = (name("web01"), RunId::random().unwrap());
         let what = Removed { machine: &machine, points: &points, time, run };
         remove_points(&repository, &self.catalog(&repository), &what).unwrap();

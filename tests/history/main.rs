@@ -195,8 +195,7 @@ impl Run {
         let old: Vec<PointId> =
             self.points.keys().copied().filter(|id| Some(*id) != self.newest).collect();
         let Some(id) = old.get(usize::from(which) % old.len().max(1)) else { return };
-        let path = self.world.repository().layout().point(*id);
-        std::fs::remove_file(path).unwrap();
+        self.world.remove_point(*id);
         self.points.remove(id);
         for replica in self.replicas.iter_mut().filter(|replica| replica.at == Some(*id)) {
             replica.orphaned = true;

@@ -10,7 +10,7 @@ mod common;
 mod lab;
 
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::{Manifest, Point, Reach, commit_point, load_point};
+use afterimage::point::{Manifest, Reach, commit_point, load_point};
 use afterimage::store::Lease;
 use afterimage::testing::{BetweenFileSystem, CutFileSystem, LastOperation};
 use afterimage::units::{PointId, RunId};
@@ -49,7 +49,7 @@ enum Action {
 /// What was done, and how it ended.
 #[derive(Debug)]
 enum Done {
-    Made(usize, Point),
+    Made(usize, PointId),
     Removed(Vec<(usize, PointId)>),
     /// Perhaps: it was killed, or another one was in the way.
     Failed(Action, String),
@@ -60,7 +60,7 @@ enum Done {
 fn act(lab: &Lab, fs: &Arc<dyn FileSystem>, action: &Action, clock: i64) -> Done {
     let done = match action {
         Action::Backup(machine) => {
-            lab.backup(fs, *machine, clock).map(|point| Done::Made(*machine, point))
+            lab.backup(fs, *machine, clock).map(|point| Done::Made(*machine, point.id))
         }
         Action::Remove(points) => lab.remove(fs, points).map(|()| Done::Removed(points.clone())),
         Action::Gc => lab.gc(fs, clock).map(|_| Done::Nothing),
@@ -247,8 +247,8 @@ impl History {
 
     fn note(&mut self, done: Done) {
         match done {
-            Done::Made(machine, point) => {
-                self.points.insert(point.id, (machine, self.disks[machine].clone()));
+            Done::Made(machine, id) => {
+                self.points.insert(id, (machine, self.disks[machine].clone()));
             }
             Done::Removed(ids) => ids.iter().for_each(|(_, id)| {
                 self.points.remove(id);
