@@ -119,7 +119,7 @@ fn run_prune(
     let (removed, kept) = (done.removed.len(), done.kept);
     let mut told = match removed {
         0 => Done::skipped(&format!("nothing to remove, {kept} points stay")),
-        _ => Done::done(),
+        _ => Done::without_point(),
     };
     told.detail = (removed > 0).then(|| {
         let all = removed + kept;

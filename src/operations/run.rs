@@ -75,11 +75,11 @@ pub(super) struct Done {
 
 impl Done {
     pub fn completed(point: PointAt) -> Self {
-        Self { point: Some(point), ..Self::done() }
+        Self { point: Some(point), ..Self::without_point() }
     }
 
     /// All was done, and there is no one point that it was done with.
-    pub fn done() -> Self {
+    pub fn without_point() -> Self {
         Self {
             status: RunStatus::Completed,
             point: None,
@@ -95,12 +95,16 @@ impl Done {
 
     /// There was nothing to do.
     pub fn skipped(reason: &str) -> Self {
-        Self { status: RunStatus::Skipped, reason: Some(reason.to_owned()), ..Self::done() }
+        Self {
+            status: RunStatus::Skipped,
+            reason: Some(reason.to_owned()),
+            ..Self::without_point()
+        }
     }
 
     fn failed(error: OperationError) -> Self {
         let (status, reason) = (RunStatus::Failed, Some(error.to_string()));
-        Self { status, reason, error: Some(error), ..Self::done() }
+        Self { status, reason, error: Some(error), ..Self::without_point() }
     }
 }
 
