@@ -116,6 +116,19 @@ impl Catalog {
         rows.into_iter().map(|row| self.parse(row)).collect()
     }
 
+    /// All points, also those that are missing.
+    ///
+    /// # Errors
+    /// When the database fails or holds what is no manifest.
+    pub fn known_points(&self) -> Result<Vec<Point>, CatalogError> {
+        let rows = self.database.read(|connection| {
+            let mut all = connection.prepare("SELECT id, manifest FROM point")?;
+            let rows = all.query_map([], point_row)?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        rows.into_iter().map(|row| self.parse(row)).collect()
+    }
+
     /// The newest point of `machine`.
     ///
     /// # Errors

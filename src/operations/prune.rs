@@ -123,7 +123,7 @@ fn run_prune(
     };
     told.detail = (removed > 0).then(|| {
         let all = removed + kept;
-        format!("removed {removed} of {all} points; `afterimage gc` gives their space back")
+        format!("removed {removed} of {all} points (`afterimage gc` gives their space back)")
     });
     (told.points_removed, told.points_kept) = (Some(removed), Some(kept));
     told.warnings = done.damages.iter().map(|found| damage::describe(&open, found)).collect();

@@ -7,11 +7,13 @@ use super::{OperationError, damage};
 use crate::catalog::{Catalog, RunStatus, check_local_folder};
 use crate::chunk::CutParameters;
 use crate::fsio::{FileLock, LockMode, RealFileSystem};
+use crate::point::Point;
 use crate::report::{Action, Summary};
 use crate::settings::{EncryptionSettings, Settings};
 use crate::store::{InitOptions, Layout, Repository, StoreError, generate_key_file};
-use crate::units::{KIB, Name, RepositoryId};
+use crate::units::{KIB, Name, PointId, RepositoryId};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Average size of a chunk, in bytes, when the settings say nothing. Smaller chunks find more of
@@ -58,6 +60,12 @@ pub fn init(settings: &Settings, name: &Name) -> Result<Initialised, OperationEr
     Ok(Initialised { id, path: place.path.clone(), generated_key_file })
 }
 
+/// The points that the catalog knew, as far as it can still tell.
+fn remembered(settings: &Settings, id: RepositoryId) -> Vec<Point> {
+    let old = Catalog::open(&settings.state_dir, id);
+    old.and_then(|old| old.known_points()).unwrap_or_default()
+}
+
 /// Throws the catalog of a repository away and builds it anew from the repository.
 ///
 /// # Errors
@@ -75,9 +83,19 @@ pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, Oper
     let _alone = FileLock::try_take(fs.as_ref(), &lock, LockMode::Exclusive, &holder)
         .map_err(StoreError::from)?;
     let id = repository.header().id;
+    let remembered = remembered(settings, id);
     Catalog::remove(&settings.state_dir, id)?;
     let open = OpenRepository { catalog: Catalog::open(&settings.state_dir, id)?, repository };
-    let report = open.catalog.sync(&open.repository)?;
+    let mut report = open.catalog.sync(&open.repository)?;
+    // Also those that are there and damaged: of them the old catalog must not be believed.
+    let there: BTreeSet<PointId> = open.repository.list_points()?.into_iter().collect();
+    let gone: Vec<Point> = remembered.into_iter().filter(|it| !there.contains(&it.id)).collect();
+    if !gone.is_empty() {
+        // The old catalog is the only one that knows of them: this one finds them missing too,
+        // unless they were removed.
+        gone.iter().try_for_each(|point| open.catalog.add_point(point))?;
+        report.damages = open.catalog.sync(&open.repository)?.damages;
+    }
     let status = match report.damages.is_empty() {
         true => RunStatus::Completed,
         false => RunStatus::Incomplete,

@@ -13,8 +13,8 @@ const FORMAT: u32 = 1;
 /// A longer document was not written by afterimage.
 const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// A document with its name, or what is wrong with it.
-pub(super) type Listed<T> = Result<([u8; 32], T), Damage>;
+/// Documents with their names, and what is damaged instead.
+pub(super) type Listed<T> = Vec<Result<([u8; 32], T), Damage>>;
 
 /// One kind of document.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl DocumentKind {
         &self,
         repository: &Repository,
         folder: &Path,
-    ) -> Result<Vec<Listed<T>>, StoreError> {
+    ) -> Result<Listed<T>, StoreError> {
         let fs = repository.file_system().as_ref();
         if fs.stat(folder)?.is_none() {
             return Ok(Vec::new());

@@ -241,4 +241,21 @@ fn a_point_that_is_missing_is_told_by_every_command() {
         world.run(&["status"]).expect(3).complains("it is missing");
     }
     world.run(&["backup", "now"]).expect(0).complains("it is missing");
+    world.run(&["catalog", "rebuild"]).expect(3).complains("it is missing").says("points: 2");
+    world.run(&["points"]).expect(3).complains(&first[..12]);
+}
+
+#[test]
+fn a_catalog_that_is_built_anew_remembers_no_point_that_was_removed() {
+    let world = world_with("keep = { last = 1 }");
+    make_points(&world, &SIX);
+    // An older catalog knows the points that will go.
+    let catalog =
+        world.files("state").into_iter().find(|path| path.to_string_lossy().contains("catalog-"));
+    let catalog = catalog.unwrap();
+    let old = std::fs::read(&catalog).unwrap();
+    world.run(&["prune", "--yes"]).expect(0);
+    std::fs::write(&catalog, old).unwrap();
+    world.run(&["catalog", "rebuild"]).expect(0).says("points: 2");
+    world.run(&["points"]).expect(0);
 }

@@ -109,3 +109,28 @@ fn an_acknowledged_point_is_always_locked_wherever_the_backup_is_cut() {
         }
     }
 }
+
+#[test]
+fn a_pin_that_is_cut_anywhere_is_there_or_not_and_stays_once_it_is_acknowledged() {
+    let lost = [None, Some(Lost::Content), Some(Lost::Names), Some(Lost::Everything)];
+    for lost in lost {
+        for cut in 0.. {
+            let what = format!("{lost:?} lost, cut {cut}");
+            let world = world_with(1, cut % 2 == 1);
+            let unsynced = UnsyncedFileSystem::new(RealFileSystem::shared());
+            let fs = CutFileSystem::new(unsynced.clone(), cut, LastOperation::Torn);
+            let repository = world.repository_on(&(fs.clone() as Arc<dyn FileSystem>));
+            let done = try_pin(&repository, point(&world, 1).id);
+            if let Some(lost) = lost {
+                unsynced.power_cut(lost).unwrap();
+            }
+            // Whatever there is can be read.
+            let count = list_holds(&world.repository()).unwrap().iter().count();
+            assert!(count == 1 || (done.is_err() && count == 0), "{what}: {count}");
+            if !fs.is_cut() {
+                assert!(cut > 4, "{what}: so few operations");
+                break;
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod cuts;
+mod fixtures;
 mod missing;
 mod world;
 

@@ -5,7 +5,7 @@ use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::{Hold, HoldKind, Point, commit_hold};
 use afterimage::progress::Progress;
 use afterimage::retain::{PruneRequest, Pruned, ReplicaPlace, RetainError, plan_prune, prune};
-use afterimage::store::Repository;
+use afterimage::store::{Repository, StoreError};
 use afterimage::units::{HoldId, Keep, PointId, RunId};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -90,10 +90,22 @@ pub fn point(world: &World, sequence: u64) -> Point {
 }
 
 pub fn hold(world: &World, point: PointId, kind: HoldKind) -> HoldId {
-    let repository = world.repository();
+    try_hold(&world.repository(), point, kind, world.now()).unwrap()
+}
+
+pub fn try_pin(repository: &Repository, point: PointId) -> Result<HoldId, StoreError> {
+    try_hold(repository, point, HoldKind::Pin { note: None }, Timestamp::UNIX_EPOCH)
+}
+
+fn try_hold(
+    repository: &Repository,
+    point: PointId,
+    kind: HoldKind,
+    created: Timestamp,
+) -> Result<HoldId, StoreError> {
     let run = RunId::random().unwrap();
-    let hold = Hold { point, kind, created: world.now(), run, host: "here".to_owned() };
-    commit_hold(&repository, &repository.begin_writing(run).unwrap(), &hold).unwrap()
+    let hold = Hold { point, kind, created, run, host: "here".to_owned() };
+    commit_hold(repository, &repository.begin_writing(run)?, &hold)
 }
 
 pub fn pin(world: &World, sequence: u64) -> HoldId {

@@ -71,6 +71,8 @@ impl Case {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
     #[test]
     fn a_larger_number_removes_nothing_more(case in cases(), keep in rules(), which in 0_usize..6) {
         let mut more = keep.clone();
