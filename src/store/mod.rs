@@ -1,5 +1,6 @@
 //! The repository's objects: packs of sealed chunks and tree objects, and the keys to them.
 
+mod audit;
 mod codec;
 mod document;
 mod error;
@@ -16,6 +17,7 @@ mod temporary;
 mod tests;
 mod writer;
 
+pub use audit::PackAudit;
 pub use codec::{Codec, Encoded, Encoding};
 pub use document::{DOCUMENT_HEADER_BYTES, open_document, seal_document};
 pub use error::{Damage, StoreError};
