@@ -13,10 +13,12 @@ pub use error::BackupError;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::fsio::FileLock;
-use crate::point::{Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point};
+use crate::point::{
+    Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, RegionContext, commit_point,
+};
 use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
-use crate::store::{Damage, PackRecord, PackSink, PackWriter, Repository, StoreError};
+use crate::store::{Damage, PackRecord, PackSink, Repository, StoreError};
 use crate::units::{DiskId, MachineId, Name, RunId, Sequence};
 use std::path::PathBuf;
 
@@ -73,8 +75,8 @@ pub fn backup(
     }
     let sink = CountingSink { catalog, progress };
     let writer = repository.writer(&sink, request.run)?;
-    let context =
-        Context { repository, catalog, writer: &writer, progress, workers: request.workers };
+    let regions = RegionContext { repository, known: catalog, writer: &writer, progress };
+    let context = Context { regions, catalog, workers: request.workers };
     let disks = back_up_disks(&context, &sources, parent.as_ref())?;
     let definition = back_up_definition(&context, &request.definition)?;
     writer.flush()?;
@@ -93,10 +95,8 @@ pub fn backup(
 
 /// What all parts of a backup need.
 struct Context<'a> {
-    repository: &'a Repository,
+    regions: RegionContext<'a>,
     catalog: &'a Catalog,
-    writer: &'a PackWriter<'a>,
-    progress: &'a Progress,
     workers: usize,
 }
 

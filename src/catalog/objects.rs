@@ -7,7 +7,8 @@ use super::CatalogError;
 use super::avoided::Avoided;
 use super::database::{Database, Durability, Migration};
 use crate::store::{
-    Encoding, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink, StoreError,
+    Encoding, KnownObjects, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink,
+    StoreError,
 };
 use crate::units::{ObjectName, PackName, PointId, RepositoryId};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -252,6 +253,12 @@ impl ObjectIndex for Catalog {
     fn copies(&self, name: ObjectName) -> Result<Vec<Location>, StoreError> {
         let avoided = self.avoided.read().unwrap_or_else(PoisonError::into_inner);
         Ok(self.database.read(|connection| locate(connection, name, &avoided))?)
+    }
+}
+
+impl KnownObjects for Catalog {
+    fn contains(&self, names: &[ObjectName]) -> Result<Vec<bool>, StoreError> {
+        Ok(Self::contains(self, names)?)
     }
 }
 

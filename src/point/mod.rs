@@ -4,9 +4,11 @@ mod affected;
 mod builder;
 mod delta;
 mod diff;
+mod grow;
 mod leaf;
 mod manifest;
 mod node;
+mod region;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -15,9 +17,11 @@ pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
+pub use grow::{TreeSource, WorkerLost, grow_tree};
 pub use leaf::{Leaf, Span};
 pub use manifest::{
     Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point, load_point,
 };
 pub use node::FAN_OUT;
+pub use region::{RegionContext, RegionStore};
 pub use tree::{RegionChange, TreeReader, TreeRef};

@@ -29,4 +29,4 @@ pub use reader::{ObjectIndex, ObjectReader, Wanted};
 pub use repository::{InitOptions, Repository};
 pub use slots::{Secret, SecretError, generate_key_file};
 pub use temporary::WriterSession;
-pub use writer::{PackSink, PackWriter, Put};
+pub use writer::{KnownObjects, PackSink, PackWriter, Put};
