@@ -44,6 +44,8 @@ pub mod recover;
 
 pub mod scrub;
 
+pub mod transfer;
+
 // Wire and faces.
 pub mod settings;
 

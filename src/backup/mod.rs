@@ -85,7 +85,9 @@ pub fn backup(
     }
     let mut damages = report.damages;
     damages.extend(changes::count(&context, &disks, parent.as_ref())?);
-    check_packs_exist(repository, catalog)?;
+    if let Some(pack) = catalog.vanished_pack(repository)? {
+        return Err(BackupError::PackVanished { pack });
+    }
     progress.check()?;
     let manifest = manifest(repository, request, parent.as_ref(), disks, definition)?;
     let point = commit_point(repository, writer.session(), manifest)?;
@@ -118,7 +120,7 @@ fn take_lease(
     machine: &Name,
 ) -> Result<(FileLock, FileLock), BackupError> {
     let shared = repository.lock_shared(&format!("backup of {machine}"))?;
-    Ok((shared, repository.lock_machine(machine)?))
+    Ok((shared, repository.lock_machine(machine, "backup")?))
 }
 
 type OpenSource = (Name, Box<dyn Source>);
@@ -163,17 +165,6 @@ fn back_up_definition(
         entries.push(FileEntry { name: name.clone(), size_bytes: content.size_bytes(), root });
     }
     Ok(entries)
-}
-
-/// The last look before the commit: every pack that the catalog promised is still there.
-fn check_packs_exist(repository: &Repository, catalog: &Catalog) -> Result<(), BackupError> {
-    // The catalog first: a pack that another backup adds to both meanwhile is not missing.
-    let promised = catalog.packs()?;
-    let present: std::collections::BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-    match promised.into_keys().find(|pack| !present.contains_key(pack)) {
-        None => Ok(()),
-        Some(pack) => Err(BackupError::PackVanished { pack }),
-    }
 }
 
 fn manifest(

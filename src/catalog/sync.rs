@@ -58,6 +58,17 @@ impl Catalog {
         Ok(report)
     }
 
+    /// The last look before a commit: a pack that the catalog promises and that is no longer there.
+    ///
+    /// # Errors
+    /// When the repository cannot be listed or the database fails.
+    pub fn vanished_pack(&self, repository: &Repository) -> Result<Option<PackName>, CatalogError> {
+        // The catalog first: a pack that another run adds to both meanwhile is not missing.
+        let promised = self.packs()?;
+        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
+        Ok(promised.into_keys().find(|pack| !present.contains_key(pack)))
+    }
+
     fn sync_packs(
         &self,
         repository: &Repository,

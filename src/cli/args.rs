@@ -80,6 +80,8 @@ pub(super) enum Command {
         #[arg(long = "replica", value_name = "REPLICA", required = true, num_args = 1..)]
         replicas: Vec<String>,
     },
+    /// Copy recovery points to another repository, only what is missing there.
+    Copy(CopyArgs),
     /// Show the whole story on disks that are made for it: needs e2fsprogs, no root, one minute.
     Demo {
         /// Leave the disks, the repository and the settings there, to look at.
@@ -159,6 +161,23 @@ pub(super) struct RestoreArgs {
     /// Show what would be written, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CopyArgs {
+    /// The repository that has the points.
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// The repository that gets them; `afterimage init` creates it.
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Only the points of this machine, which need not be in the settings; may be repeated.
+    #[arg(long = "machine", value_name = "MACHINE")]
+    pub machines: Vec<Name>,
+    /// Only one point of each machine: `latest`, the first digits of its id, its number as `#12`,
+    /// or the newest one at or before a time.
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@
 mod args;
 mod batch;
 mod config;
+mod copy;
 mod demo;
 mod failure;
 mod generate;
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Status => Ok(lists::status(&app)),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Verify { replicas } => runs::verify(&app, &replicas),
+        Command::Copy(args) => copy::copy(&app, args),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
             runs::catalog_rebuild(&app, &repositories)
         }
@@ -147,6 +149,7 @@ impl Command {
             Self::Status => Action::Status,
             Self::Restore(_) => Action::Restore,
             Self::Verify { .. } => Action::Verify,
+            Self::Copy(_) => Action::Copy,
             Self::Catalog { .. } => Action::CatalogRebuild,
             Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,

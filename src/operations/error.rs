@@ -10,6 +10,7 @@ use crate::report::ExitCode;
 use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
 use crate::store::StoreError;
+use crate::transfer::TransferError;
 use crate::units::{InvalidName, Name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,6 +64,9 @@ pub enum OperationError {
     /// A verification could not be done.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Points could not be copied.
+    #[error(transparent)]
+    Copy(#[from] TransferError),
     /// A replica is not what its point says.
     #[error(
         "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
@@ -109,7 +113,9 @@ impl OperationError {
     /// What the process exits with because of it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::UnknownName { .. } | Self::DefinitionName { .. } => return ExitCode::Usage,
+            Self::UnknownName { .. }
+            | Self::DefinitionName { .. }
+            | Self::Copy(TransferError::SameRepository { .. }) => return ExitCode::Usage,
             Self::Restore(RestoreError::Choice(
                 ChoosePointError::NotAChoice { .. } | ChoosePointError::Ambiguous { .. },
             )) => return ExitCode::Usage,
@@ -136,6 +142,7 @@ impl OperationError {
             Self::File(error) => error.is_permanent(),
             Self::Backup(error) => error.is_permanent(),
             Self::Replay(error) => error.is_permanent(),
+            Self::Copy(error) => error.is_permanent(),
             Self::Damaged { error, .. } => error.is_permanent(),
             other => match other.root() {
                 Root::Busy | Root::Cancelled => false,
@@ -176,6 +183,14 @@ impl OperationError {
                 VerifyError::Copy { error, .. } => of_copy(error),
                 VerifyError::Lock(error) => of_lock(error),
                 VerifyError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
+            Self::Copy(error) => match error {
+                TransferError::Source(error) | TransferError::Store(error) => of_store(error),
+                TransferError::SourceCatalog(error) | TransferError::Catalog(error) => {
+                    of_catalog(error)
+                }
+                TransferError::Cancelled(_) => Root::Cancelled,
                 _ => Root::Other,
             },
             Self::Damaged { error, .. } => error.root(),

@@ -5,6 +5,7 @@
 //! warning.
 
 mod backup;
+mod copy;
 mod damage;
 mod error;
 mod find;
@@ -17,6 +18,7 @@ mod status;
 mod verify;
 
 pub use backup::{backup_machine, check_definitions};
+pub use copy::{CopyOrder, copy_machine, machines_to_copy};
 pub use error::{OperationError, known};
 pub use find::machine_points;
 pub use open::{OpenRepository, open_repository, workers};

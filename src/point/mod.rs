@@ -2,6 +2,7 @@
 
 mod affected;
 mod builder;
+mod content;
 mod delta;
 mod diff;
 mod grow;
@@ -15,6 +16,7 @@ mod tree;
 
 pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
+pub use content::ContentReader;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
 pub use grow::{TreeSource, WorkerLost, grow_tree};
