@@ -7,7 +7,7 @@ use afterimage::chunk::CutParameters;
 use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::Point;
 use afterimage::progress::{Counts, Progress};
-use afterimage::store::Repository;
+use afterimage::store::{PackKind, PackRecord, Repository};
 use afterimage::testing::{CutFileSystem, Full, FullFileSystem, LastOperation};
 use afterimage::testing::{Lost, UnsyncedFileSystem};
 use afterimage::transfer::{CopyRequest, CopyResult, Side, TransferError, copy_points};
@@ -206,27 +206,15 @@ fn a_point_that_cannot_be_read_does_not_stop_the_others() {
     let second = from.backup(&content);
     from.backup(&shared);
     // A chunk that only the second point needs.
-    let (repository, catalog) =
-        (from.world.repository(), from.world.catalog(&from.world.repository()));
-    let record = |pack| repository.read_pack_record(pack).unwrap();
-    let newest = repository
-        .list_packs()
-        .unwrap()
-        .into_iter()
-        .map(|(pack, _)| record(pack))
-        .filter(|record| record.kind == afterimage::store::PackKind::Data)
-        .min_by_key(|record| record.bytes)
-        .unwrap();
-    drop(catalog);
+    let repository = from.world.repository();
+    let packs = data_packs(&repository).into_iter();
+    let newest = packs.min_by_key(|record| record.bytes).unwrap();
     let path = repository.layout().pack(newest.name);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let to = World::small(&["root"], true);
-    let (result, _) = {
-        let progress = Progress::default();
-        (copy_on(&to.fs, &from.world, &to, None, &progress).unwrap(), ())
-    };
+    let result = copy_on(&to.fs, &from.world, &to, None, &Progress::default()).unwrap();
     assert_eq!(result.copied.len(), 2);
     assert_eq!(result.unreadable.len(), 1);
     assert_eq!(result.unreadable[0].0.id, second.id);
@@ -244,22 +232,28 @@ fn damage_of_what_was_copied_before_is_not_handed_on() {
     copy(&from.world, &to);
     content[..100].fill(9);
     from.backup(&content);
-    // A chunk of the first copy is known not to decode.
+    // A chunk of the first copy, far from what changed, is known not to decode.
     let repository = to.repository();
     let catalog = to.catalog(&repository);
-    let (pack, _) = repository.list_packs().unwrap()[0];
-    let record = repository.read_pack_record(pack).unwrap();
-    catalog.note_damaged(&[(record.entries[0].name, pack)]).unwrap();
+    let record = data_packs(&repository).pop().unwrap();
+    let chunk = record.entries[record.entries.len() - 1].name;
+    catalog.note_damaged(&[(chunk, record.name)]).unwrap();
     drop(catalog);
     let (_, counts) = copy(&from.world, &to);
     assert!(counts.read >= content.len() as u64, "all of it is looked up again: {counts:?}");
     let catalog = to.catalog(&repository);
-    assert_eq!(catalog.contains(&[record.entries[0].name]).unwrap(), [true]);
+    assert_eq!(catalog.contains(&[chunk]).unwrap(), [true]);
     drop(catalog);
     content[..100].fill(8);
     from.backup(&content);
     let (_, counts) = copy(&from.world, &to);
     assert!(counts.read <= 2 * 64 * 1024, "it is healed: {counts:?}");
+}
+
+fn data_packs(repository: &Repository) -> Vec<PackRecord> {
+    let packs = repository.list_packs().unwrap().into_iter();
+    let records = packs.map(|(pack, _)| repository.read_pack_record(pack).unwrap());
+    records.filter(|record| record.kind == PackKind::Data).collect()
 }
 
 /// Two points, of which none or the first was copied before.
