@@ -46,6 +46,8 @@ pub mod scrub;
 
 pub mod transfer;
 
+pub mod usage;
+
 // Wire and faces.
 pub mod settings;
 

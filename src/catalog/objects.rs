@@ -199,6 +199,37 @@ impl Catalog {
         })
     }
 
+    /// How many places of objects it knows.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn count_objects(&self) -> Result<usize, CatalogError> {
+        self.database.read(|connection| {
+            connection.query_row("SELECT COUNT(*) FROM object", [], |row| row.get(0))
+        })
+    }
+
+    /// Visits every place of every object with one scan, in the order of names.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn each_object(&self, mut visit: impl FnMut(KnownObject)) -> Result<(), CatalogError> {
+        self.database.read(|connection| {
+            let mut all = connection
+                .prepare("SELECT name, offset, stored, plain FROM object ORDER BY name, pack")?;
+            let mut rows = all.query([])?;
+            while let Some(row) = rows.next()? {
+                visit(KnownObject {
+                    name: ObjectName(digest(row, 0)?),
+                    offset: row.get(1)?,
+                    stored_len: row.get(2)?,
+                    plain_len: row.get(3)?,
+                });
+            }
+            Ok(())
+        })
+    }
+
     /// Everything in it.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ pub(super) enum Command {
         #[arg(long = "replica", value_name = "REPLICA", required = true, num_args = 1..)]
         replicas: Vec<String>,
     },
+    /// Show what repositories, machines and points cost, and what removing them would free.
+    Stats(StatsArgs),
     /// Copy recovery points to another repository, only what is missing there.
     Copy(CopyArgs),
     /// Show the whole story on disks that are made for it: needs e2fsprogs, no root, one minute.
@@ -161,6 +163,18 @@ pub(super) struct RestoreArgs {
     /// Show what would be written, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    /// Only this machine, with its points; it need not be in the settings.
+    pub machine: Option<Name>,
+    /// Only this repository.
+    #[arg(long, value_name = "REPOSITORY")]
+    pub repository: Option<String>,
+    /// Each point, too.
+    #[arg(long)]
+    pub points: bool,
 }
 
 #[derive(Debug, Args)]

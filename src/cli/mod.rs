@@ -17,6 +17,7 @@ mod output;
 mod restore;
 mod runs;
 mod select;
+mod stats;
 mod tables;
 mod text;
 mod watch;
@@ -91,6 +92,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Status => Ok(lists::status(&app)),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Verify { replicas } => runs::verify(&app, &replicas),
+        Command::Stats(args) => stats::stats(&app, &args),
         Command::Copy(args) => copy::copy(&app, args),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
             runs::catalog_rebuild(&app, &repositories)
@@ -149,6 +151,7 @@ impl Command {
             Self::Status => Action::Status,
             Self::Restore(_) => Action::Restore,
             Self::Verify { .. } => Action::Verify,
+            Self::Stats(_) => Action::Stats,
             Self::Copy(_) => Action::Copy,
             Self::Catalog { .. } => Action::CatalogRebuild,
             Self::Demo { .. } => Action::Demo,

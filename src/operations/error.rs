@@ -12,6 +12,7 @@ use crate::settings::{Settings, nearest};
 use crate::store::StoreError;
 use crate::transfer::TransferError;
 use crate::units::{InvalidName, Name};
+use crate::usage::UsageError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -67,6 +68,9 @@ pub enum OperationError {
     /// Points could not be copied.
     #[error(transparent)]
     Copy(#[from] TransferError),
+    /// Costs could not be found out.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// A replica is not what its point says.
     #[error(
         "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
@@ -192,6 +196,11 @@ impl OperationError {
                 }
                 TransferError::Cancelled(_) => Root::Cancelled,
                 _ => Root::Other,
+            },
+            Self::Usage(error) => match error {
+                UsageError::Store(error) => of_store(error),
+                UsageError::Catalog(error) => of_catalog(error),
+                UsageError::Cancelled(_) => Root::Cancelled,
             },
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }

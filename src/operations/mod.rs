@@ -15,6 +15,7 @@ mod repository;
 mod restore;
 mod run;
 mod status;
+mod usage;
 mod verify;
 
 pub use backup::{backup_machine, check_definitions};
@@ -27,4 +28,5 @@ pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, catalog_rebuild, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
 pub use run::{FailedRun, RunResult};
 pub use status::{PointsReport, StatusReport, repository_points, status};
+pub use usage::{UsageReport, repository_usage};
 pub use verify::verify_replica;

@@ -13,6 +13,7 @@ mod region;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod walk;
 
 pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
@@ -27,3 +28,4 @@ pub use manifest::{
 pub use node::FAN_OUT;
 pub use region::{RegionContext, RegionStore};
 pub use tree::{RegionChange, TreeReader, TreeRef};
+pub use walk::TreeVisitor;

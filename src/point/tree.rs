@@ -54,7 +54,11 @@ impl<'a, 'r> TreeReader<'a, 'r> {
         Leaf::decode(&bytes, region_len, &self.cut).map_err(|reason| misfit(name, reason))
     }
 
-    fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
+    pub(super) fn cut(&self) -> CutParameters {
+        self.cut
+    }
+
+    pub(super) fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
         let bytes = self.objects.tree_object(name, ObjectKind::Node)?;
         Node::decode(&bytes, level).map_err(|reason| misfit(name, reason))
     }
