@@ -5,15 +5,20 @@
 //! an SQLite before 3.51.3, which could lose commits when two connections checkpoint.
 
 mod avoided;
+mod compare;
 mod database;
 mod error;
+mod generation;
 mod history;
 mod objects;
 mod points;
+mod second;
 mod sync;
 
+pub use compare::{CatalogDifference, Comparison, How, Subject};
 pub use database::check_local_folder;
 pub use error::CatalogError;
 pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
+pub use second::SecondCatalog;
 pub use sync::SyncReport;

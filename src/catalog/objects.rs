@@ -6,6 +6,7 @@
 use super::CatalogError;
 use super::avoided::Avoided;
 use super::database::{Database, Durability, Migration};
+use super::generation::bump;
 use crate::store::{
     Encoding, KnownObjects, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink,
     StoreError,
@@ -41,6 +42,7 @@ const MIGRATIONS: &[Migration] = &[
         name BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (name, pack)
     ) STRICT, WITHOUT ROWID;
 ",
+    "ALTER TABLE repository ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The catalog of one repository.
@@ -84,8 +86,11 @@ impl Catalog {
     /// # Errors
     /// When it is damaged, of a newer schema, of another repository or on a network file system.
     pub fn open(state_dir: &Path, repository: RepositoryId) -> Result<Self, CatalogError> {
-        let path = Self::path(state_dir, repository);
-        let database = Database::open(&path, MIGRATIONS, Durability::Cache)?;
+        Self::open_at(&Self::path(state_dir, repository), repository)
+    }
+
+    pub(super) fn open_at(path: &Path, repository: RepositoryId) -> Result<Self, CatalogError> {
+        let database = Database::open(path, MIGRATIONS, Durability::Cache)?;
         let found: Vec<u8> = database.write(|transaction| {
             let found = transaction
                 .query_row("SELECT id FROM repository", [], |row| row.get(0))
@@ -94,7 +99,7 @@ impl Catalog {
                 Some(found) => Ok(found),
                 None => {
                     transaction
-                        .execute("INSERT INTO repository VALUES (?1)", [&repository.0[..]])?;
+                        .execute("INSERT INTO repository (id) VALUES (?1)", [&repository.0[..]])?;
                     Ok(repository.0.to_vec())
                 }
             }
@@ -105,6 +110,7 @@ impl Catalog {
             Ok(catalog)
         } else {
             let found = found.iter().map(|byte| format!("{byte:02x}")).collect();
+            let path = path.to_owned();
             Err(CatalogError::Foreign { path, found, expected: repository })
         }
     }
@@ -114,19 +120,7 @@ impl Catalog {
     /// # Errors
     /// When a file cannot be removed.
     pub fn remove(state_dir: &Path, repository: RepositoryId) -> Result<(), CatalogError> {
-        let path = Self::path(state_dir, repository);
-        for suffix in ["", "-wal", "-shm"] {
-            let mut file = path.clone().into_os_string();
-            file.push(suffix);
-            match std::fs::remove_file(&file) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    let error = crate::fsio::FileError::new("remove", Path::new(&file), e);
-                    return Err(error.into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        super::second::remove(&Self::path(state_dir, repository))
     }
 
     /// Which of `names` lie in a pack where a new point may rely on them, in the order asked: a
@@ -182,7 +176,8 @@ impl Catalog {
                  DELETE FROM damaged WHERE pack IN (SELECT no FROM temp.gone);
                  DELETE FROM pack WHERE no IN (SELECT no FROM temp.gone);
                  DELETE FROM temp.gone;",
-            )
+            )?;
+            bump(transaction)
         })?;
         self.load_avoided()
     }
@@ -307,6 +302,7 @@ fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::
     if added == 0 {
         return Ok(());
     }
+    bump(transaction)?;
     let no = transaction.last_insert_rowid();
     // Sorted: neighbours go to the same page of the index.
     let mut locations: Vec<Location> = record.locations().collect();

@@ -21,6 +21,13 @@ pub struct SyncReport {
     pub damages: Vec<Damage>,
 }
 
+impl SyncReport {
+    /// How many packs and points came or went.
+    pub fn changes(&self) -> usize {
+        self.packs_added + self.packs_gone + self.points_added + self.points_gone
+    }
+}
+
 impl Catalog {
     /// Makes the catalog know exactly the packs and points that are in `repository` and can be
     /// read. Packs are immutable, so only the names that differ are looked into. Whatever old

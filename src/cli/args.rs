@@ -196,7 +196,13 @@ pub(super) struct CopyArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CatalogCommand {
-    /// Throw the catalog away and build it anew from the repository.
+    /// Compare the catalog with one that is built from the repository alone.
+    Check {
+        /// Repositories of the settings; all, if none is named.
+        #[arg(value_name = "REPOSITORY")]
+        repositories: Vec<String>,
+    },
+    /// Build the catalog anew from the repository alone, in place of the one that is there.
     Rebuild {
         /// Repositories of the settings; all, if none is named.
         #[arg(value_name = "REPOSITORY")]

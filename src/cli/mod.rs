@@ -95,7 +95,10 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Stats(args) => stats::stats(&app, &args),
         Command::Copy(args) => copy::copy(&app, args),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
-            runs::catalog_rebuild(&app, &repositories)
+            runs::catalogs(&app, &repositories, Action::CatalogRebuild)
+        }
+        Command::Catalog { command: CatalogCommand::Check { repositories } } => {
+            runs::catalogs(&app, &repositories, Action::CatalogCheck)
         }
         // Done above, without settings.
         Command::Config { .. }
@@ -153,7 +156,8 @@ impl Command {
             Self::Verify { .. } => Action::Verify,
             Self::Stats(_) => Action::Stats,
             Self::Copy(_) => Action::Copy,
-            Self::Catalog { .. } => Action::CatalogRebuild,
+            Self::Catalog { command: CatalogCommand::Rebuild { .. } } => Action::CatalogRebuild,
+            Self::Catalog { command: CatalogCommand::Check { .. } } => Action::CatalogCheck,
             Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,
         }

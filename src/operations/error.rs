@@ -71,6 +71,19 @@ pub enum OperationError {
     /// Costs could not be found out.
     #[error(transparent)]
     Usage(#[from] UsageError),
+    /// A local catalog cannot be relied on.
+    #[error(
+        "the catalog of repository {repository}, {}, {problem}; build it anew with `afterimage \
+         catalog rebuild {repository}`", path.display()
+    )]
+    CatalogUnfit {
+        /// The repository.
+        repository: Name,
+        /// The catalog's file.
+        path: PathBuf,
+        /// Why.
+        problem: CatalogProblem,
+    },
     /// A replica is not what its point says.
     #[error(
         "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
@@ -91,6 +104,42 @@ pub enum OperationError {
         error: Box<OperationError>,
         /// The points that need it.
         points: String,
+    },
+}
+
+/// Why a local catalog cannot be relied on.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogProblem {
+    /// There is none.
+    #[error("is missing, although the repository holds points or packs")]
+    Missing,
+    /// It was made for another repository.
+    #[error("belongs to the repository {found}")]
+    Foreign {
+        /// That repository.
+        found: String,
+    },
+    /// It cannot be read.
+    #[error("is damaged: {reason}")]
+    Damaged {
+        /// How that shows.
+        reason: String,
+    },
+    /// It has been further.
+    #[error("is an older copy: it is at generation {found}, and has been at {seen}")]
+    Older {
+        /// Where it is.
+        found: u64,
+        /// Where it has been.
+        seen: u64,
+    },
+    /// It does not hold what the repository holds.
+    #[error("differs from the repository in {count} places: {listed}")]
+    Differs {
+        /// How many.
+        count: u64,
+        /// The first ones.
+        listed: String,
     },
 }
 
@@ -205,6 +254,7 @@ impl OperationError {
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
+            | Self::CatalogUnfit { .. }
             | Self::File(_)
             | Self::Differs { .. } => Root::Other,
         }
@@ -221,6 +271,7 @@ fn of_store(error: &StoreError) -> Root<'_> {
 fn of_catalog(error: &CatalogError) -> Root<'_> {
     match error {
         CatalogError::Store(error) => of_store(error),
+        CatalogError::Lock(error) => of_lock(error),
         _ => Root::Other,
     }
 }

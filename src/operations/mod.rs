@@ -5,6 +5,7 @@
 //! warning.
 
 mod backup;
+mod catalog;
 mod copy;
 mod damage;
 mod error;
@@ -19,12 +20,13 @@ mod usage;
 mod verify;
 
 pub use backup::{backup_machine, check_definitions};
+pub use catalog::{catalog_check, catalog_rebuild};
 pub use copy::{CopyOrder, copy_machine, machines_to_copy};
-pub use error::{OperationError, known};
+pub use error::{CatalogProblem, OperationError, known};
 pub use find::machine_points;
 pub use open::{OpenRepository, open_repository, workers};
 pub use replicate::replicate;
-pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, catalog_rebuild, init};
+pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
 pub use run::{FailedRun, RunResult};
 pub use status::{PointsReport, StatusReport, repository_points, status};
