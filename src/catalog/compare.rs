@@ -220,3 +220,52 @@ fn merge<K: Ord + Copy, V: PartialEq>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    type Table = BTreeMap<(u8, u8), u8>;
+
+    fn table() -> impl Strategy<Value = Table> {
+        prop::collection::btree_map((0_u8..6, 0_u8..4), 0_u8..3, 0..12)
+    }
+
+    /// The rows as a catalog gives them that numbers its packs otherwise.
+    fn rows(table: &Table, turned: bool) -> Vec<rusqlite::Result<ObjectRow>> {
+        let mut rows: Vec<_> = table.iter().collect();
+        if turned {
+            rows.sort_by_key(|((name, pack), _)| (*name, std::cmp::Reverse(*pack)));
+        }
+        let row = |((name, pack), value): (&(u8, u8), &u8)| {
+            Ok(((ObjectName([*name; 32]), PackName([*pack; 32])), [i64::from(*value); 5]))
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn two_sequences_differ_where_the_tables_do(left in table(), right in table()) {
+            let mut found = BTreeSet::new();
+            let (ours, theirs) = (rows(&left, false), rows(&right, true));
+            let (ours, theirs) = (Sorted::new(ours.into_iter()), Sorted::new(theirs.into_iter()));
+            merge(ours, theirs, |(name, pack), how| {
+                assert!(found.insert(((name.0[0], pack.0[0]), format!("{how:?}"))));
+            })
+            .unwrap();
+            let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
+            let expected = keys.into_iter().filter_map(|key| {
+                let how = match (left.get(key), right.get(key)) {
+                    (None, _) => How::Lacks,
+                    (_, None) => How::Invents,
+                    (ours, theirs) if ours != theirs => How::Differs,
+                    _ => return None,
+                };
+                Some((*key, format!("{how:?}")))
+            });
+            prop_assert_eq!(found, expected.collect::<BTreeSet<_>>());
+        }
+    }
+}

@@ -159,9 +159,9 @@ fn conclude(
         point: copied.last().map(PointAt::from),
         reason: None,
         detail: Some(format!(
-            "copied {} points to {} ({already} were there), read {}, new {}, stored {}",
-            copied.len(),
+            "points copied to {}: {}, there before: {already}, read {}, new {}, stored {}",
             order.to,
+            copied.len(),
             format_bytes(counts.read),
             format_bytes(counts.new),
             format_bytes(counts.stored)
@@ -172,10 +172,10 @@ fn conclude(
     };
     if !unreadable.is_empty() {
         done.status = RunStatus::Incomplete;
-        done.reason = Some(format!("{} points could not be read", unreadable.len()));
+        done.reason = Some(format!("points that cannot be read: {}", unreadable.len()));
     } else if copied.is_empty() {
         done.status = RunStatus::Skipped;
-        done.reason = Some(format!("{} has all {already} points already", order.to));
+        done.reason = Some(format!("{} has them all already", order.to));
     }
     Ok(done)
 }

@@ -1,9 +1,15 @@
-//! Which points are missing, and what each is built from.
+//! Which points are missing, what each is built from, and whether new packs are believed.
 
 use super::plan::{choose_base, counterpart, plan};
-use super::{CopyRequest, TransferError};
+use super::sink::AuditingSink;
+use super::{CopyRequest, Side, TransferError};
+use crate::catalog::Catalog;
+use crate::chunk::CutParameters;
+use crate::fsio::RealFileSystem;
 use crate::point::Point;
-use crate::testing::{machine, point};
+use crate::progress::Progress;
+use crate::store::{Codec, InitOptions, PackRecord, PackSink, Repository, StoreError};
+use crate::testing::{machine, noise, point};
 use crate::units::{MachineId, Name, PointId, RunId};
 
 /// The points `numbers` of one machine, as a repository has them whose ids begin with `mark`.
@@ -75,4 +81,57 @@ fn another_machine_of_the_same_name_and_another_history_are_refused() {
     ours[0].manifest.disks[0].size_bytes += 1;
     let refused = plan(&theirs, &ours, &request(&machine, None));
     assert!(matches!(refused, Err(TransferError::Diverged { .. })), "{refused:?}");
+}
+
+/// What was written and reads back otherwise is known to the next run, which would find the pack
+/// by itself and believe it.
+#[test]
+fn a_pack_that_reads_back_otherwise_is_an_error_and_is_not_relied_on() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let (fs, root) = (RealFileSystem::shared(), folder.path().join("repository"));
+    let cut = CutParameters::with_average(16 * 1024).unwrap();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    Repository::init(&fs, &root, &InitOptions { cut, secret: None, now }).unwrap();
+    let repository = Repository::open(&fs, &root, None, 1).unwrap();
+    let catalog = Catalog::open(&folder.path().join("state"), repository.header().id).unwrap();
+    let to = Side { repository: &repository, catalog: &catalog };
+    let progress = Progress::default();
+    let sink = AuditingSink::new(to, &progress);
+
+    let collected = Collected::default();
+    let writer = repository.writer(&collected, RunId([1; 16])).unwrap();
+    let (good, content) = (repository.keys().namer(), [noise(1, 3000), noise(2, 3000)]);
+    let mut codec = Codec::new(1).unwrap();
+    for chunk in &content {
+        writer.put_chunk(good.chunk(chunk), chunk, &mut codec).unwrap();
+    }
+    writer.flush().unwrap();
+    let record = collected.0.lock().unwrap().pop().unwrap();
+    let names = content.map(|chunk| good.chunk(&chunk).into());
+    let path = repository.layout().pack(record.name);
+    let whole = std::fs::read(&path).unwrap();
+    let mut bad = whole.clone();
+    bad[64] ^= 1;
+    std::fs::write(&path, &bad).unwrap();
+    assert!(matches!(sink.pack_written(&record), Err(StoreError::Damaged(_))));
+    catalog.sync(&repository).unwrap();
+    assert_eq!(catalog.contains(&names).unwrap(), [false, false]);
+    assert_eq!(progress.counts().stored, 0);
+
+    std::fs::write(&path, &whole).unwrap();
+    catalog.clear_damaged(record.name).unwrap();
+    sink.pack_written(&record).unwrap();
+    assert_eq!(catalog.contains(&names).unwrap(), [true, true]);
+    assert_eq!(progress.counts().stored, record.bytes);
+}
+
+/// Remembers the packs that it is told of.
+#[derive(Default)]
+struct Collected(std::sync::Mutex<Vec<PackRecord>>);
+
+impl PackSink for Collected {
+    fn pack_written(&self, record: &PackRecord) -> Result<(), StoreError> {
+        self.0.lock().unwrap().push(record.clone());
+        Ok(())
+    }
 }
