@@ -46,6 +46,10 @@ pub mod scrub;
 
 pub mod retain;
 
+pub mod transfer;
+
+pub mod usage;
+
 // Wire and faces.
 pub mod settings;
 

@@ -183,6 +183,27 @@ fn a_replication_that_is_killed_anywhere_is_finished_by_the_next() {
     assert!(killed > 20, "strace killed only {killed} runs");
 }
 
+#[test]
+fn a_rebuild_of_the_catalog_that_is_killed_anywhere_leaves_the_old_one_or_the_new_one() {
+    let template = Scene::new();
+    let mut killed = 0;
+    for call in CALLS.into_iter().chain(["rename"]) {
+        let count = template.copy().count(&["catalog", "rebuild"], call);
+        for cut in cuts(count) {
+            let scene = template.copy();
+            killed += usize::from(scene.killed(&["catalog", "rebuild"], call, cut));
+            assert_eq!(scene.points(), 1, "{call} {cut}");
+            scene.succeed(&["catalog", "check"]);
+            let files = std::fs::read_dir(scene.path("state")).unwrap();
+            let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let left: Vec<String> = names.filter(|name| name.contains("second.sqlite")).collect();
+            assert!(left.is_empty(), "{call} {cut}: {left:?}");
+            scene.succeed(&["backup", "now"]);
+        }
+    }
+    assert!(killed > 10, "strace killed only {killed} runs");
+}
+
 /// A scene with two points whose replica is cleanly at the first.
 fn ready(template: &Scene) -> Scene {
     let scene = template.copy();

@@ -19,7 +19,7 @@ const NOUNS: [&str; 11] = [
     "destination",
 ];
 /// Verbs join nouns, and do not use each other.
-const VERBS: [&str; 5] = ["backup", "replay", "recover", "scrub", "retain"];
+const VERBS: [&str; 7] = ["backup", "replay", "recover", "scrub", "retain", "transfer", "usage"];
 /// Faces that only know nouns and, of these two, the one before.
 const PLAIN_FACES: [&str; 2] = ["settings", "report"];
 /// Faces that know everything before them, in this order.

@@ -21,7 +21,7 @@ pub(super) fn count(
         for from in [old, TreeRef::EMPTY] {
             match changed_bytes(context, &from, &disk.tree()) {
                 Ok(changed) => {
-                    context.progress.add_changed(changed);
+                    context.regions.progress.add_changed(changed);
                     break;
                 }
                 Err(StoreError::Damaged(damage)) => damages.push(damage),
@@ -36,7 +36,7 @@ pub(super) fn count(
 
 fn changed_bytes(context: &Context<'_>, old: &TreeRef, new: &TreeRef) -> Result<u64, StoreError> {
     let mut changed = 0;
-    let (repository, catalog) = (context.repository, context.catalog);
+    let (repository, catalog) = (context.regions.repository, context.catalog);
     differing_leaves::<StoreError>(repository, catalog, old, new, &mut |region| {
         for change in diff_spans(region.old.as_ref(), region.new.as_ref(), region.len) {
             let (SpanChange::Write { len, .. } | SpanChange::Zero { len, .. }) = change;

@@ -2,6 +2,7 @@
 
 use crate::catalog::CatalogError;
 use crate::fsio::FileError;
+use crate::point::WorkerLost;
 use crate::progress::Cancelled;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -38,8 +39,8 @@ pub enum BackupError {
         pack: PackName,
     },
     /// A worker ended without a result.
-    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
-    WorkerLost,
+    #[error(transparent)]
+    WorkerLost(#[from] WorkerLost),
     /// The user stopped it.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -56,7 +57,7 @@ impl BackupError {
             Self::Source { error, .. } => error.is_permanent(),
             Self::Definition(error) => error.is_permanent(),
             Self::Store(error) => error.is_permanent(),
-            Self::Catalog(_) | Self::WorkerLost => true,
+            Self::Catalog(_) | Self::WorkerLost(_) => true,
             Self::PackVanished { .. } | Self::Cancelled(_) => false,
         }
     }

@@ -14,12 +14,12 @@ pub use error::BackupError;
 use crate::catalog::{Catalog, CatalogError};
 use crate::fsio::FileLock;
 use crate::point::{
-    Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, commit_hold,
-    prepare_point,
+    Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, RegionContext,
+    commit_hold, prepare_point,
 };
 use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
-use crate::store::{Damage, Lease, PackRecord, PackSink, PackWriter, Repository, StoreError};
+use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
 use crate::units::{DiskId, MachineId, Name, RunId, Sequence};
 use std::path::PathBuf;
 
@@ -78,8 +78,8 @@ pub fn backup(
     }
     let sink = CountingSink { catalog, progress };
     let writer = repository.writer(&sink, request.run)?;
-    let context =
-        Context { repository, catalog, writer: &writer, progress, workers: request.workers };
+    let regions = RegionContext { repository, known: catalog, writer: &writer, progress };
+    let context = Context { regions, catalog, workers: request.workers };
     let disks = back_up_disks(&context, &sources, parent.as_ref())?;
     let definition = back_up_definition(&context, &request.definition)?;
     writer.flush()?;
@@ -88,7 +88,9 @@ pub fn backup(
     }
     let mut damages = report.damages;
     damages.extend(changes::count(&context, &disks, parent.as_ref())?);
-    check_packs_exist(repository, catalog)?;
+    if let Some(pack) = catalog.vanished_pack(repository)? {
+        return Err(BackupError::PackVanished { pack });
+    }
     progress.check()?;
     let last = catalog.last_sequence(request.machine)?;
     let manifest = manifest(repository, request, (parent.as_ref(), last), disks, definition)?;
@@ -99,10 +101,8 @@ pub fn backup(
 
 /// What all parts of a backup need.
 struct Context<'a> {
-    repository: &'a Repository,
+    regions: RegionContext<'a>,
     catalog: &'a Catalog,
-    writer: &'a PackWriter<'a>,
-    progress: &'a Progress,
     workers: usize,
 }
 
@@ -121,7 +121,7 @@ impl PackSink for CountingSink<'_> {
 
 fn take_lease(repository: &Repository, machine: &Name) -> Result<(Lease, FileLock), BackupError> {
     let shared = repository.lock_shared(&format!("backup of {machine}"))?;
-    Ok((shared, repository.lock_machine(machine)?))
+    Ok((shared, repository.lock_machine(machine, "backup")?))
 }
 
 type OpenSource = (Name, Box<dyn Source>);
@@ -168,24 +168,13 @@ fn back_up_definition(
     Ok(entries)
 }
 
-/// The last look before the commit: every pack that the catalog promised is still there.
-fn check_packs_exist(repository: &Repository, catalog: &Catalog) -> Result<(), BackupError> {
-    // The catalog first: a pack that another backup adds to both meanwhile is not missing.
-    let promised = catalog.packs()?;
-    let present: std::collections::BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-    match promised.into_keys().find(|pack| !present.contains_key(pack)) {
-        None => Ok(()),
-        Some(pack) => Err(BackupError::PackVanished { pack }),
-    }
-}
-
 /// Makes the point durable; its lock first, so that no acknowledged point is without it.
 fn commit(
     context: &Context<'_>,
     request: &BackupRequest<'_>,
     manifest: Manifest,
 ) -> Result<Point, StoreError> {
-    let (repository, session) = (context.repository, context.writer.session());
+    let (repository, session) = (context.regions.repository, context.regions.writer.session());
     let prepared = prepare_point(repository, manifest)?;
     if let Some(until) = request.lock_until {
         let hold = Hold {

@@ -1,6 +1,7 @@
 //! Copies of objects that lie in a pack and must not be relied on: the pack is condemned, or the
 //! copy is damaged.
 
+use super::generation::bump;
 use super::objects::digest;
 use super::{Catalog, CatalogError};
 use crate::store::{Damage, StoreError};
@@ -87,7 +88,7 @@ impl Catalog {
             for (object, pack) in copies {
                 note.execute([&object.0[..], &pack.0[..]])?;
             }
-            Ok(())
+            bump(transaction)
         })?;
         self.load_avoided()
     }

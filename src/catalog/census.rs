@@ -99,14 +99,4 @@ impl Catalog {
             Ok(())
         })
     }
-
-    /// How many copies of objects there are.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn count_objects(&self) -> Result<u64, CatalogError> {
-        self.database.read(|connection| {
-            connection.query_row("SELECT count(*) FROM object", [], |row| row.get(0))
-        })
-    }
 }

@@ -75,6 +75,7 @@ impl Database {
         let error = |source| CatalogError::Sqlite { path: path.to_owned(), source };
         // Not readable by others, whatever the folder is: it tells of machines and their points.
         // SQLite gives the files beside it the same mode.
+        let is_new = !path.exists();
         std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -82,6 +83,10 @@ impl Database {
             .mode(0o600)
             .open(path)
             .map_err(|e| FileError::new("open", path, e))?;
+        if is_new {
+            // A power cut must not take the name of what was filled meanwhile.
+            RealFileSystem.sync_dir(&folder)?;
+        }
         let mut connection = Connection::open(path).map_err(error)?;
         configure(&connection, durability).map_err(error)?;
         migrate(&mut connection, path, migrations)?;
@@ -114,6 +119,19 @@ impl Database {
         result.map_err(|source| self.error(source))
     }
 
+    /// Brings the log into the database, which makes all commits durable. `false`: another
+    /// process was in the way.
+    pub fn checkpoint(&self) -> Result<bool, CatalogError> {
+        let connection = self.lock(&self.writer);
+        let outcome: (i64, i64, i64) = connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .map_err(|source| self.error(source))?;
+        let (busy, in_log, brought_over) = outcome;
+        Ok(busy == 0 && in_log == brought_over)
+    }
+
     /// Runs `work` with a connection that only reads, beside the writer and other readers.
     pub fn read<T>(
         &self,
@@ -141,6 +159,16 @@ impl Database {
     fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
         // A panic elsewhere leaves no half transaction: SQLite rolls it back.
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings the log of a database that is about to be replaced into it and removes the log, where
+/// that can be done: it may be damaged.
+pub(super) fn settle(path: &Path) {
+    if let Ok(connection) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        let brought = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        // The database is given up whatever became of it.
+        drop((brought, connection));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with a local database.
 
-use crate::fsio::FileError;
+use crate::fsio::{FileError, LockError};
 use crate::store::StoreError;
 use crate::units::RepositoryId;
 use std::path::PathBuf;
@@ -63,6 +63,9 @@ pub enum CatalogError {
     /// A file could not be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another process is in the way.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The repository failed while the catalog was brought up to date.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,17 +3,24 @@
 use super::CatalogError;
 use super::database::{Database, Durability, Migration};
 use crate::progress::Counts;
-use crate::units::{Name, PointId, RunId};
-use rusqlite::params;
+use crate::units::{Name, PointId, RepositoryId, RunId};
+use rusqlite::{OptionalExtension, params};
 use std::path::Path;
 
-const MIGRATIONS: &[Migration] = &["
+const MIGRATIONS: &[Migration] = &[
+    "
     CREATE TABLE run (
         id BLOB NOT NULL PRIMARY KEY, kind TEXT NOT NULL, machine TEXT, replica TEXT,
         started TEXT NOT NULL, record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX run_by_start ON run (started);
-"];
+",
+    "
+    CREATE TABLE seen (
+        repository BLOB NOT NULL PRIMARY KEY, generation INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -198,6 +205,39 @@ impl History {
                 |row| row.get(0),
             )
         })
+    }
+
+    /// Notes that the catalog of `repository` has come to `generation`. A lower one than noted
+    /// before changes nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn note_generation(
+        &self,
+        repository: RepositoryId,
+        generation: u64,
+    ) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO seen VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET generation = max(generation, excluded.generation)",
+                params![&repository.0[..], generation],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The highest generation that the catalog of `repository` has come to; 0 where none is known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn generation(&self, repository: RepositoryId) -> Result<u64, CatalogError> {
+        let found = self.database.read(|connection| {
+            let mut find =
+                connection.prepare_cached("SELECT generation FROM seen WHERE repository = ?1")?;
+            find.query_row([&repository.0[..]], |row| row.get(0)).optional()
+        })?;
+        Ok(found.unwrap_or(0))
     }
 
     fn damaged(&self, reason: &serde_json::Error) -> CatalogError {

@@ -6,16 +6,21 @@
 
 mod avoided;
 mod census;
+mod compare;
 mod database;
 mod error;
+mod generation;
 mod history;
 mod objects;
 mod points;
+mod second;
 mod sync;
 
 pub use census::{Copy, KnownPack, KnownPacks};
+pub use compare::{CatalogDifference, Comparison, How, Subject};
 pub use database::check_local_folder;
 pub use error::CatalogError;
 pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
+pub use second::SecondCatalog;
 pub use sync::SyncReport;

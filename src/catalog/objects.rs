@@ -6,8 +6,10 @@
 use super::CatalogError;
 use super::avoided::Avoided;
 use super::database::{Database, Durability, Migration};
+use super::generation::bump;
 use crate::store::{
-    Encoding, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink, StoreError,
+    Encoding, KnownObjects, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink,
+    StoreError,
 };
 use crate::units::{ObjectName, PackName, PointId, RepositoryId};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -43,6 +45,7 @@ const MIGRATIONS: &[Migration] = &[
     "
     ALTER TABLE point ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;
 ",
+    "ALTER TABLE repository ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The catalog of one repository.
@@ -86,8 +89,11 @@ impl Catalog {
     /// # Errors
     /// When it is damaged, of a newer schema, of another repository or on a network file system.
     pub fn open(state_dir: &Path, repository: RepositoryId) -> Result<Self, CatalogError> {
-        let path = Self::path(state_dir, repository);
-        let database = Database::open(&path, MIGRATIONS, Durability::Cache)?;
+        Self::open_at(&Self::path(state_dir, repository), repository)
+    }
+
+    pub(super) fn open_at(path: &Path, repository: RepositoryId) -> Result<Self, CatalogError> {
+        let database = Database::open(path, MIGRATIONS, Durability::Cache)?;
         let found: Vec<u8> = database.write(|transaction| {
             let found = transaction
                 .query_row("SELECT id FROM repository", [], |row| row.get(0))
@@ -96,7 +102,7 @@ impl Catalog {
                 Some(found) => Ok(found),
                 None => {
                     transaction
-                        .execute("INSERT INTO repository VALUES (?1)", [&repository.0[..]])?;
+                        .execute("INSERT INTO repository (id) VALUES (?1)", [&repository.0[..]])?;
                     Ok(repository.0.to_vec())
                 }
             }
@@ -107,6 +113,7 @@ impl Catalog {
             Ok(catalog)
         } else {
             let found = found.iter().map(|byte| format!("{byte:02x}")).collect();
+            let path = path.to_owned();
             Err(CatalogError::Foreign { path, found, expected: repository })
         }
     }
@@ -116,19 +123,7 @@ impl Catalog {
     /// # Errors
     /// When a file cannot be removed.
     pub fn remove(state_dir: &Path, repository: RepositoryId) -> Result<(), CatalogError> {
-        let path = Self::path(state_dir, repository);
-        for suffix in ["", "-wal", "-shm"] {
-            let mut file = path.clone().into_os_string();
-            file.push(suffix);
-            match std::fs::remove_file(&file) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    let error = crate::fsio::FileError::new("remove", Path::new(&file), e);
-                    return Err(error.into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        super::second::remove(&Self::path(state_dir, repository))
     }
 
     /// Which of `names` lie in a pack where a new point may rely on them, in the order asked: a
@@ -185,7 +180,8 @@ impl Catalog {
                  DELETE FROM damaged WHERE pack IN (SELECT no FROM temp.gone);
                  DELETE FROM pack WHERE no IN (SELECT no FROM temp.gone);
                  DELETE FROM temp.gone;",
-            )
+            )?;
+            bump(transaction)
         })?;
         self.load_avoided()
     }
@@ -199,6 +195,16 @@ impl Catalog {
             let mut all = connection.prepare("SELECT name, bytes FROM pack")?;
             let rows = all.query_map([], |row| Ok((PackName(digest(row, 0)?), row.get(1)?)))?;
             rows.collect()
+        })
+    }
+
+    /// How many places of objects it knows.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn count_objects(&self) -> Result<usize, CatalogError> {
+        self.database.read(|connection| {
+            connection.query_row("SELECT COUNT(*) FROM object", [], |row| row.get(0))
         })
     }
 
@@ -259,6 +265,12 @@ impl ObjectIndex for Catalog {
     }
 }
 
+impl KnownObjects for Catalog {
+    fn contains(&self, names: &[ObjectName]) -> Result<Vec<bool>, StoreError> {
+        Ok(Self::contains(self, names)?)
+    }
+}
+
 impl PackSink for Catalog {
     fn pack_written(&self, record: &PackRecord) -> Result<(), StoreError> {
         Ok(self.add_pack(record)?)
@@ -273,6 +285,7 @@ fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::
     if added == 0 {
         return Ok(());
     }
+    bump(transaction)?;
     let no = transaction.last_insert_rowid();
     // Sorted: neighbours go to the same page of the index.
     let mut locations: Vec<Location> = record.locations().collect();

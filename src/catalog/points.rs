@@ -1,5 +1,6 @@
 //! The points that the catalog knows.
 
+use super::generation::bump;
 use super::objects::digest;
 use super::{Catalog, CatalogError};
 use crate::point::{Manifest, Point};
@@ -17,16 +18,17 @@ impl Catalog {
         let manifest = serde_json::to_string(&point.manifest)
             .map_err(|e| self.damaged(format!("a manifest has no JSON form: {e}")))?;
         self.database.write(|transaction| {
-            transaction.execute(
+            let added = transaction.execute(
                 "INSERT INTO point (id, machine, sequence, manifest) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (id) DO UPDATE SET missing = 0",
+                 ON CONFLICT (id) DO UPDATE SET missing = 0 WHERE missing != 0",
                 params![
                     &point.id.0[..],
                     point.manifest.machine.as_str(),
                     point.manifest.sequence.0,
                     manifest
                 ],
-            )
+            )?;
+            if added > 0 { bump(transaction) } else { Ok(()) }
         })?;
         Ok(())
     }
@@ -37,7 +39,8 @@ impl Catalog {
     /// When the database fails.
     pub fn forget_point(&self, id: PointId) -> Result<(), CatalogError> {
         self.database.write(|transaction| {
-            transaction.execute("DELETE FROM point WHERE id = ?1", [&id.0[..]])
+            transaction.execute("DELETE FROM point WHERE id = ?1", [&id.0[..]])?;
+            bump(transaction)
         })?;
         Ok(())
     }

@@ -25,6 +25,13 @@ pub struct SyncReport {
     pub damages: Vec<Damage>,
 }
 
+impl SyncReport {
+    /// How many packs and points came or went.
+    pub fn changes(&self) -> usize {
+        self.packs_added + self.packs_gone + self.points_added + self.points_gone
+    }
+}
+
 impl Catalog {
     /// Makes the catalog know exactly the packs and points that are in `repository` and can be
     /// read. Packs are immutable, so only the names that differ are looked into. Whatever old
@@ -109,6 +116,20 @@ impl Catalog {
             report.damages.extend(damages);
         }
         Ok(())
+    }
+
+    /// The last look before a commit: a pack that the catalog promises and that is no longer there.
+    ///
+    /// # Errors
+    /// When the repository cannot be listed or the database fails.
+    pub fn vanished_pack(&self, repository: &Repository) -> Result<Option<PackName>, CatalogError> {
+        // The catalog first: a pack that another run adds to both meanwhile is not missing.
+        // A condemned one may go: nothing new refers to it.
+        let condemned = self.condemned()?;
+        let mut promised = self.packs()?;
+        promised.retain(|pack, _| !condemned.contains(pack));
+        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
+        Ok(promised.into_keys().find(|pack| !present.contains_key(pack)))
     }
 
     fn sync_packs(

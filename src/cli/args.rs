@@ -91,6 +91,10 @@ pub(super) enum Command {
     },
     /// Remove points that `keep` in the settings does not keep, and tell why the others stay.
     Prune(PruneArgs),
+    /// Show what repositories, machines and points cost, and what removing them would free.
+    Stats(StatsArgs),
+    /// Copy recovery points to another repository, only what is missing there.
+    Copy(CopyArgs),
     /// Show the whole story on disks that are made for it: needs e2fsprogs, no root, one minute.
     Demo {
         /// Leave the disks, the repository and the settings there, to look at.
@@ -206,9 +210,44 @@ pub(super) struct RestoreArgs {
     pub dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    /// Only this machine, with its points; it need not be in the settings.
+    pub machine: Option<Name>,
+    /// Only this repository.
+    #[arg(long, value_name = "REPOSITORY")]
+    pub repository: Option<String>,
+    /// Each point, too.
+    #[arg(long)]
+    pub points: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CopyArgs {
+    /// The repository that has the points.
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// The repository that gets them; `afterimage init` creates it.
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Only the points of this machine, which need not be in the settings; may be repeated.
+    #[arg(long = "machine", value_name = "MACHINE")]
+    pub machines: Vec<Name>,
+    /// Only one point of each machine: `latest`, the first digits of its id, its number as `#12`,
+    /// or the newest one at or before a time.
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum CatalogCommand {
-    /// Throw the catalog away and build it anew from the repository.
+    /// Compare the catalog with one that is built from the repository alone.
+    Check {
+        /// Repositories of the settings; all, if none is named.
+        #[arg(value_name = "REPOSITORY")]
+        repositories: Vec<String>,
+    },
+    /// Build the catalog anew from the repository alone, in place of the one that is there.
     Rebuild {
         /// Repositories of the settings; all, if none is named.
         #[arg(value_name = "REPOSITORY")]

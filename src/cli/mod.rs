@@ -8,6 +8,7 @@ mod args;
 mod ask;
 mod batch;
 mod config;
+mod copy;
 mod demo;
 mod failure;
 mod generate;
@@ -19,6 +20,7 @@ mod prune;
 mod restore;
 mod runs;
 mod select;
+mod stats;
 mod tables;
 mod text;
 mod watch;
@@ -102,8 +104,13 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Restore(args) => restore::restore(&app, args),
         Command::Verify { replicas } => runs::verify(&app, &replicas),
         Command::Gc { repositories } => runs::gc(&app, &repositories),
+        Command::Stats(args) => stats::stats(&app, &args),
+        Command::Copy(args) => copy::copy(&app, args),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
-            runs::catalog_rebuild(&app, &repositories)
+            runs::catalogs(&app, &repositories, Action::CatalogRebuild)
+        }
+        Command::Catalog { command: CatalogCommand::Check { repositories } } => {
+            runs::catalogs(&app, &repositories, Action::CatalogCheck)
         }
         // Done above, without settings.
         Command::Config { .. }
@@ -162,7 +169,10 @@ impl Command {
             Self::Restore(_) => Action::Restore,
             Self::Verify { .. } => Action::Verify,
             Self::Gc { .. } => Action::Gc,
-            Self::Catalog { .. } => Action::CatalogRebuild,
+            Self::Stats(_) => Action::Stats,
+            Self::Copy(_) => Action::Copy,
+            Self::Catalog { command: CatalogCommand::Rebuild { .. } } => Action::CatalogRebuild,
+            Self::Catalog { command: CatalogCommand::Check { .. } } => Action::CatalogCheck,
             Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,
         }

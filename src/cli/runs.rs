@@ -114,17 +114,22 @@ pub(super) fn init(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     Ok(batch.end())
 }
 
-pub(super) fn catalog_rebuild(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
+/// Builds catalogs anew, or checks them.
+pub(super) fn catalogs(app: &App, typed: &[String], action: Action) -> Result<ExitCode, Failure> {
     let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
-    let mut batch = Batch::new(app, Action::CatalogRebuild, names.len());
+    let mut batch = Batch::new(app, action, names.len());
     for name in &names {
         let started = Timestamp::now();
-        match operations::catalog_rebuild(&app.settings, name) {
+        let done = match action {
+            Action::CatalogCheck => operations::catalog_check(&app.settings, name),
+            _ => operations::catalog_rebuild(&app.settings, name),
+        };
+        match done {
             Ok(summary) => batch.add(&summary),
             Err(error) => {
                 let summary = Summary {
                     repository: Some(name.clone()),
-                    ..Summary::new(Action::CatalogRebuild, RunStatus::Failed, started)
+                    ..Summary::new(action, RunStatus::Failed, started)
                 };
                 batch.add_failed(name.as_str(), error.into(), summary);
             }

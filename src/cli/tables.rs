@@ -4,7 +4,8 @@ use super::text;
 use crate::catalog::RunStatus;
 use crate::point::Consistency;
 use crate::report::{
-    LastRun, MachineStatus, PointAt, PointLine, PruneDecision, ReplicaStatus, RepositoryStatus,
+    LastRun, MachineStatus, PacksUsage, PointAt, PointLine, PruneDecision, ReplicaStatus,
+    RepositoryStatus, UsageLine,
 };
 use crate::units::format_bytes;
 use comfy_table::{CellAlignment, Table, presets};
@@ -137,6 +138,101 @@ pub(super) fn replicas(replicas: &[ReplicaStatus]) -> String {
     });
     let header = ["REPLICA", "MACHINE", "STATE", "POINT", "LAG", "LAST REPLICATION"];
     render(&header, &[], rows.collect())
+}
+
+/// The columns that all of them have.
+fn amounts(line: &UsageLine) -> [String; 7] {
+    [
+        format_bytes(line.logical_bytes),
+        format_bytes(line.data_bytes),
+        format_bytes(line.stored_bytes),
+        format_bytes(line.shared_bytes),
+        format_bytes(line.unique_bytes),
+        format!("{:.2}", line.dedup_ratio),
+        format!("{:.2}", line.compression_ratio),
+    ]
+}
+
+pub(super) fn usage_of_repositories(lines: &[UsageLine]) -> String {
+    let rows = lines.iter().map(|line| {
+        let [logical, data, stored, _, _, dedup, compression] = amounts(line);
+        let of_packs = |pick: fn(&PacksUsage) -> u64| {
+            or_none(line.packs.as_ref().map(|packs| format_bytes(pick(packs))))
+        };
+        vec![
+            line.repository.to_string(),
+            line.points.to_string(),
+            logical,
+            data,
+            stored,
+            format_bytes(line.tree_bytes),
+            of_packs(|packs| packs.garbage_bytes),
+            of_packs(|packs| packs.packs_bytes),
+            dedup,
+            compression,
+        ]
+    });
+    let header = [
+        "REPOSITORY",
+        "POINTS",
+        "SIZE",
+        "DATA",
+        "NEEDED",
+        "TREES",
+        "GARBAGE",
+        "PACKS",
+        "DEDUP",
+        "COMPRESSION",
+    ];
+    render(&header, &[1, 2, 3, 4, 5, 6, 7, 8, 9], rows.collect())
+}
+
+pub(super) fn usage_of_machines(lines: &[UsageLine]) -> String {
+    let rows = lines.iter().map(|line| {
+        let machine = or_none(line.machine.as_ref().map(ToString::to_string));
+        let mut row = vec![machine, line.repository.to_string(), line.points.to_string()];
+        row.extend(amounts(line));
+        row
+    });
+    let header = [
+        "MACHINE",
+        "REPOSITORY",
+        "POINTS",
+        "SIZE",
+        "DATA",
+        "NEEDED",
+        "SHARED",
+        "FREES",
+        "DEDUP",
+        "COMPRESSION",
+    ];
+    render(&header, &[2, 3, 4, 5, 6, 7, 8, 9], rows.collect())
+}
+
+pub(super) fn usage_of_points(lines: &[UsageLine]) -> String {
+    let rows = lines.iter().map(|line| {
+        let at = line.sequence.zip(line.point);
+        let mut row = vec![
+            or_none(line.machine.as_ref().map(ToString::to_string)),
+            or_none(at.map(|(sequence, id)| text::point(sequence, id))),
+            or_none(line.time.map(text::time)),
+        ];
+        row.extend(amounts(line));
+        row
+    });
+    let header = [
+        "MACHINE",
+        "POINT",
+        "TIME",
+        "SIZE",
+        "DATA",
+        "NEEDED",
+        "SHARED",
+        "FREES",
+        "DEDUP",
+        "COMPRESSION",
+    ];
+    render(&header, &[3, 4, 5, 6, 7, 8, 9], rows.collect())
 }
 
 fn point_at(at: &PointAt) -> String {

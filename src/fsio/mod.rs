@@ -138,6 +138,10 @@ pub trait FileHandle: Send + Sync + std::fmt::Debug {
     /// Size in bytes, of files and of block devices.
     fn size(&self) -> Result<u64>;
 
+    /// Asks the system to forget what it has cached of this file, so that what is read next comes
+    /// from the medium. A wish, nothing more.
+    fn drop_cache(&self) {}
+
     /// First byte at or after `offset` that may not be zero; `None`: only zeros until the end.
     fn next_data(&self, offset: u64) -> Result<Option<u64>> {
         // Where nothing is known, everything may be data.

@@ -11,7 +11,9 @@ use crate::retain::{GcError, RetainError};
 use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
 use crate::store::StoreError;
+use crate::transfer::TransferError;
 use crate::units::{InvalidName, Name};
+use crate::usage::UsageError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -84,6 +86,25 @@ pub enum OperationError {
         /// Why.
         reason: String,
     },
+    /// Points could not be copied.
+    #[error(transparent)]
+    Copy(#[from] TransferError),
+    /// Costs could not be found out.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// A local catalog cannot be relied on.
+    #[error(
+        "the catalog of repository {repository}, {}, {problem}; build it anew with `afterimage \
+         catalog rebuild {repository}`", path.display()
+    )]
+    CatalogUnfit {
+        /// The repository.
+        repository: Name,
+        /// The catalog's file.
+        path: PathBuf,
+        /// Why.
+        problem: CatalogProblem,
+    },
     /// A replica is not what its point says.
     #[error(
         "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
@@ -104,6 +125,42 @@ pub enum OperationError {
         error: Box<OperationError>,
         /// The points that need it.
         points: String,
+    },
+}
+
+/// Why a local catalog cannot be relied on.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogProblem {
+    /// There is none.
+    #[error("is missing, although the repository holds points or packs")]
+    Missing,
+    /// It was made for another repository.
+    #[error("belongs to the repository {found}")]
+    Foreign {
+        /// That repository.
+        found: String,
+    },
+    /// It cannot be read.
+    #[error("is damaged: {reason}")]
+    Damaged {
+        /// How that shows.
+        reason: String,
+    },
+    /// It has been further.
+    #[error("is an older copy: it is at generation {found}, and has been at {seen}")]
+    Older {
+        /// Where it is.
+        found: u64,
+        /// Where it has been.
+        seen: u64,
+    },
+    /// It does not hold what the repository holds.
+    #[error("differs from the repository in {count} places: {listed}")]
+    Differs {
+        /// How many.
+        count: u64,
+        /// The first ones.
+        listed: String,
     },
 }
 
@@ -133,6 +190,7 @@ impl OperationError {
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
             | Self::Note { .. }
+            | Self::Copy(TransferError::SameRepository { .. })
             | Self::Retain(RetainError::TooMany { .. }) => return ExitCode::Usage,
             Self::Restore(RestoreError::Choice(
                 ChoosePointError::NotAChoice { .. } | ChoosePointError::Ambiguous { .. },
@@ -162,6 +220,7 @@ impl OperationError {
             Self::Replay(error) => error.is_permanent(),
             Self::Gc(error) => error.is_permanent(),
             Self::Retain(error) => error.is_permanent(),
+            Self::Copy(error) => error.is_permanent(),
             Self::Damaged { error, .. } => error.is_permanent(),
             other => match other.root() {
                 Root::Busy | Root::Cancelled => false,
@@ -217,9 +276,23 @@ impl OperationError {
                 RetainError::Cancelled(_) => Root::Cancelled,
                 _ => Root::Other,
             },
+            Self::Copy(error) => match error {
+                TransferError::Source(error) | TransferError::Store(error) => of_store(error),
+                TransferError::SourceCatalog(error) | TransferError::Catalog(error) => {
+                    of_catalog(error)
+                }
+                TransferError::Cancelled(_) => Root::Cancelled,
+                _ => Root::Other,
+            },
+            Self::Usage(error) => match error {
+                UsageError::Store(error) => of_store(error),
+                UsageError::Catalog(error) => of_catalog(error),
+                UsageError::Cancelled(_) => Root::Cancelled,
+            },
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
+            | Self::CatalogUnfit { .. }
             | Self::Note { .. }
             | Self::TimeZone { .. }
             | Self::File(_)
@@ -238,6 +311,7 @@ fn of_store(error: &StoreError) -> Root<'_> {
 fn of_catalog(error: &CatalogError) -> Root<'_> {
     match error {
         CatalogError::Store(error) => of_store(error),
+        CatalogError::Lock(error) => of_lock(error),
         _ => Root::Other,
     }
 }

@@ -5,6 +5,8 @@
 //! warning.
 
 mod backup;
+mod catalog;
+mod copy;
 mod damage;
 mod error;
 mod find;
@@ -17,18 +19,22 @@ mod repository;
 mod restore;
 mod run;
 mod status;
+mod usage;
 mod verify;
 
 pub use backup::{backup_machine, check_definitions};
-pub use error::{OperationError, known};
+pub use catalog::{catalog_check, catalog_rebuild};
+pub use copy::{CopyOrder, copy_machine, machines_to_copy};
+pub use error::{CatalogProblem, OperationError, known};
 pub use find::machine_points;
 pub use gc::gc;
 pub use open::{OpenRepository, open_repository, workers};
 pub use points::{pin_point, unpin_point};
 pub use prune::{PrunePlan, plan_prune, prune};
 pub use replicate::replicate;
-pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, catalog_rebuild, init};
+pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
 pub use run::{FailedRun, RunResult};
 pub use status::{PointsReport, StatusReport, repository_points, status};
+pub use usage::{UsageReport, repository_usage};
 pub use verify::verify_replica;

@@ -1,13 +1,14 @@
 //! Opening a repository as the settings say, with its catalog.
 
 use super::OperationError;
-use super::error::known;
-use crate::catalog::{self, Catalog};
-use crate::fsio::{FileSystem, RealFileSystem};
+use super::error::{CatalogProblem, known};
+use crate::catalog::{self, Catalog, CatalogError, History};
+use crate::fsio::{FileLock, FileSystem, RealFileSystem};
 use crate::settings::{EncryptionSettings, PlaceKind, RepositorySettings, Settings};
 use crate::source::{ImageFormat, SourceSpec};
 use crate::store::{Layout, Repository, Secret, StoreError};
-use crate::units::Name;
+use crate::units::{Name, RepositoryId};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// More threads than this only wait for disks.
@@ -20,6 +21,16 @@ pub struct OpenRepository {
     pub repository: Repository,
     /// Its catalog, as it was left; [`Catalog::sync`] brings it up to date.
     pub catalog: Catalog,
+    state_dir: PathBuf,
+    /// Meanwhile no other catalog takes its place.
+    _in_use: FileLock,
+}
+
+impl Drop for OpenRepository {
+    fn drop(&mut self) {
+        // What is not noted of the last changes only makes an older copy harder to find.
+        let _ = note_generation(&self.state_dir, self.repository.header().id, &self.catalog);
+    }
 }
 
 /// Threads that a verb works with.
@@ -32,12 +43,93 @@ pub fn workers() -> usize {
 /// # Errors
 /// When there is none, its key does not fit, or the catalog cannot be used.
 pub fn open_repository(settings: &Settings, name: &Name) -> Result<OpenRepository, OperationError> {
-    let (_, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
+    let (name, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
     catalog::check_local_folder(&settings.state_dir)?;
     let fs = RealFileSystem::shared();
     let repository = open_place(&fs, place)?;
-    let catalog = Catalog::open(&settings.state_dir, repository.header().id)?;
-    Ok(OpenRepository { repository, catalog })
+    open_catalog(settings, name, repository)
+}
+
+/// Opens the catalog of a repository, if it can be relied on.
+pub(super) fn open_catalog(
+    settings: &Settings,
+    name: &Name,
+    repository: Repository,
+) -> Result<OpenRepository, OperationError> {
+    let (state_dir, id) = (settings.state_dir.clone(), repository.header().id);
+    let path = Catalog::path(&state_dir, id);
+    let unfit = |problem| OperationError::CatalogUnfit {
+        repository: name.clone(),
+        path: path.clone(),
+        problem,
+    };
+    let in_use = Catalog::lock_in_use(&state_dir, id)?;
+    if RealFileSystem.stat(&path)?.is_none() && holds_anything(&repository)? {
+        return Err(unfit(CatalogProblem::Missing));
+    }
+    let opened = Catalog::open(&state_dir, id).and_then(|catalog| {
+        catalog.probe()?;
+        let found = catalog.generation()?;
+        Ok((catalog, found))
+    });
+    let (catalog, found) = opened.map_err(|error| match problem(&error) {
+        Some(problem) => unfit(problem),
+        None => error.into(),
+    })?;
+    // Without the history nothing says how far it has been; its own commands tell what is wrong
+    // with the history.
+    let history = History::open(&state_dir).and_then(|history| history.generation(id));
+    let seen = history.unwrap_or(0);
+    if found < seen {
+        return Err(unfit(CatalogProblem::Older { found, seen }));
+    }
+    Ok(OpenRepository { repository, catalog, state_dir, _in_use: in_use })
+}
+
+/// What an error says of the catalog; `None`: nothing.
+pub(super) fn problem(error: &CatalogError) -> Option<CatalogProblem> {
+    match error {
+        CatalogError::Foreign { found, .. } => {
+            Some(CatalogProblem::Foreign { found: found.clone() })
+        }
+        CatalogError::Damaged { reason, .. } => {
+            Some(CatalogProblem::Damaged { reason: reason.clone() })
+        }
+        CatalogError::Sqlite { source, .. } if is_damage(source) => {
+            Some(CatalogProblem::Damaged { reason: source.to_string() })
+        }
+        _ => None,
+    }
+}
+
+/// Whether SQLite failed because of what the file holds; not because it is locked, full, …
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    match error.sqlite_error_code() {
+        // Unknown: a table or a column is missing.
+        Some(code) => matches!(code, DatabaseCorrupt | NotADatabase | Unknown),
+        // A row that cannot be.
+        None => true,
+    }
+}
+
+fn holds_anything(repository: &Repository) -> Result<bool, StoreError> {
+    Ok(!repository.list_points()?.is_empty() || !repository.list_packs()?.is_empty())
+}
+
+/// Notes how far the catalog has come, as far as no power cut can take that back.
+fn note_generation(
+    state_dir: &Path,
+    id: RepositoryId,
+    catalog: &Catalog,
+) -> Result<(), CatalogError> {
+    let history = History::open(state_dir)?;
+    if catalog.generation()? > history.generation(id)?
+        && let Some(generation) = catalog.durable_generation()?
+    {
+        history.note_generation(id, generation)?;
+    }
+    Ok(())
 }
 
 /// Opens a repository without its catalog.

@@ -1,19 +1,15 @@
-//! Creating a repository, and building its catalog anew.
+//! Creating a repository.
 
+use super::OperationError;
 use super::error::known;
-use super::open::{OpenRepository, open_place, secret};
+use super::open::secret;
 use super::run::now;
-use super::{OperationError, damage};
-use crate::catalog::{Catalog, RunStatus, check_local_folder};
+use crate::catalog::{Catalog, check_local_folder};
 use crate::chunk::CutParameters;
-use crate::fsio::{FileLock, LockMode, RealFileSystem};
-use crate::point::Point;
-use crate::report::{Action, Summary};
+use crate::fsio::RealFileSystem;
 use crate::settings::{EncryptionSettings, Settings};
 use crate::store::{InitOptions, Layout, Repository, StoreError, generate_key_file};
-use crate::units::{KIB, Name, PointId, RepositoryId};
-use jiff::Timestamp;
-use std::collections::BTreeSet;
+use crate::units::{KIB, Name, RepositoryId};
 use std::path::PathBuf;
 
 /// Average size of a chunk, in bytes, when the settings say nothing. Smaller chunks find more of
@@ -37,6 +33,7 @@ pub struct Initialised {
 /// When there is one already, or the folder holds something else.
 pub fn init(settings: &Settings, name: &Name) -> Result<Initialised, OperationError> {
     let (_, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
+    check_local_folder(&settings.state_dir)?;
     let fs = RealFileSystem::shared();
     // Before a key is generated: a new key beside an old repository would look like its own.
     if fs.stat(&Layout::new(place.path.clone()).header())?.is_some() {
@@ -57,53 +54,7 @@ pub fn init(settings: &Settings, name: &Name) -> Result<Initialised, OperationEr
     let secret = secret(fs.as_ref(), &place.encryption)?;
     let options = InitOptions { cut, secret: secret.as_ref(), now: now() };
     let id = Repository::init(&fs, &place.path, &options)?;
+    // Its catalog, too: later a missing one means that it was lost.
+    Catalog::open(&settings.state_dir, id)?;
     Ok(Initialised { id, path: place.path.clone(), generated_key_file })
-}
-
-/// The points that the catalog knew, as far as it can still tell.
-fn remembered(settings: &Settings, id: RepositoryId) -> Vec<Point> {
-    let old = Catalog::open(&settings.state_dir, id);
-    old.and_then(|old| old.known_points()).unwrap_or_default()
-}
-
-/// Throws the catalog of a repository away and builds it anew from the repository.
-///
-/// # Errors
-/// Busy while anything else uses the repository. Damaged packs and points are no error: they are
-/// left out, and the summary, then `incomplete`, names them.
-pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, OperationError> {
-    let started = Timestamp::now();
-    let (name, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
-    check_local_folder(&settings.state_dir)?;
-    let fs = RealFileSystem::shared();
-    let repository = open_place(&fs, place)?;
-    // Whoever works with the old catalog would go on in a file that no longer has a name.
-    let holder = Layout::holder("rebuilding the catalog");
-    let lock = repository.layout().repository_lock();
-    let _alone = FileLock::try_take(fs.as_ref(), &lock, LockMode::Exclusive, &holder)
-        .map_err(StoreError::from)?;
-    let id = repository.header().id;
-    let remembered = remembered(settings, id);
-    Catalog::remove(&settings.state_dir, id)?;
-    let open = OpenRepository { catalog: Catalog::open(&settings.state_dir, id)?, repository };
-    let mut report = open.catalog.sync(&open.repository)?;
-    // Also those that are there and damaged: of them the old catalog must not be believed.
-    let there: BTreeSet<PointId> = open.repository.list_points()?.into_iter().collect();
-    let gone: Vec<Point> = remembered.into_iter().filter(|it| !there.contains(&it.id)).collect();
-    if !gone.is_empty() {
-        // The old catalog is the only one that knows of them: this one finds them missing too,
-        // unless they were removed.
-        gone.iter().try_for_each(|point| open.catalog.add_point(point))?;
-        report.damages = open.catalog.sync(&open.repository)?.damages;
-    }
-    let status = match report.damages.is_empty() {
-        true => RunStatus::Completed,
-        false => RunStatus::Incomplete,
-    };
-    let mut summary = Summary::new(Action::CatalogRebuild, status, started);
-    summary.repository = Some(name.clone());
-    summary.detail =
-        Some(format!("packs: {}, points: {}", report.packs_added, report.points_added));
-    summary.warnings = report.damages.iter().map(|found| damage::describe(&open, found)).collect();
-    Ok(summary)
 }

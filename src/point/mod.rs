@@ -2,23 +2,29 @@
 
 mod affected;
 mod builder;
+mod content;
 mod delta;
 mod diff;
 mod document;
+mod grow;
 mod hold;
 mod leaf;
 mod manifest;
 mod node;
 mod reach;
+mod region;
 mod removal;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod walk;
 
 pub use affected::{DamageReport, affected_points};
 pub use builder::TreeBuilder;
+pub use content::ContentReader;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
+pub use grow::{TreeSource, WorkerLost, grow_tree};
 pub use hold::{Hold, HoldKind, Holds, check_note, commit_hold, list_holds, remove_hold};
 pub use leaf::{Leaf, Span};
 pub use manifest::{
@@ -27,5 +33,7 @@ pub use manifest::{
 };
 pub use node::FAN_OUT;
 pub use reach::Reach;
+pub use region::{RegionContext, RegionStore};
 pub use removal::{Removal, commit_removal, removed_among};
 pub use tree::{RegionChange, TreeReader, TreeRef};
+pub use walk::TreeVisitor;

@@ -5,8 +5,9 @@
 
 use super::manifest::Point;
 use super::tree::{TreeReader, TreeRef};
+use super::walk::TreeVisitor;
 use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError};
-use crate::units::{ObjectName, RegionIndex, TreeName};
+use crate::units::{ChunkName, ObjectName, TreeName};
 use std::collections::HashSet;
 
 /// Subtrees that are remembered; beyond that, walking one again costs only time. About 70 MiB.
@@ -53,24 +54,33 @@ impl<'r> Reach<'r> {
         if self.walked.len() > WALKED_MAX {
             self.walked.clear();
         }
-        let cut = self.objects.repository().header().cut;
-        let mut reader = TreeReader::new(&mut self.objects);
-        let mut stack: Vec<(TreeName, u8, u64)> =
-            tree.root.map(|root| (root, reader.root_level(tree), 0)).into_iter().collect();
-        while let Some((name, level, first)) = stack.pop() {
-            if !self.walked.insert(name) {
-                continue;
-            }
-            visit(name.into());
-            if level > 0 {
-                // The first one last: they are stored, and best read, in ascending order.
-                let children = reader.children(name, level, first)?.into_iter().rev();
-                stack.extend(children.map(|(child, first)| (child, level - 1, first)));
-            } else {
-                let len = cut.region_len(RegionIndex(first), tree.size_bytes);
-                reader.leaf(name, len)?.chunk_names().into_iter().for_each(&mut *visit);
-            }
+        let mut marks = Marks { walked: &mut self.walked, visit };
+        TreeReader::new(&mut self.objects).visit(tree, &mut marks)
+    }
+}
+
+struct Marks<'a> {
+    walked: &'a mut HashSet<TreeName>,
+    visit: &'a mut dyn FnMut(ObjectName),
+}
+
+impl TreeVisitor for Marks<'_> {
+    type Error = StoreError;
+
+    fn enter(&mut self, name: TreeName) -> Result<bool, StoreError> {
+        let is_new = self.walked.insert(name);
+        if is_new {
+            (self.visit)(name.into());
         }
+        Ok(is_new)
+    }
+
+    fn chunk(&mut self, name: ChunkName, _: u32) -> Result<(), StoreError> {
+        (self.visit)(name.into());
+        Ok(())
+    }
+
+    fn leave(&mut self, _: TreeName) -> Result<(), StoreError> {
         Ok(())
     }
 }

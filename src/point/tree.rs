@@ -54,29 +54,13 @@ impl<'a, 'r> TreeReader<'a, 'r> {
         Leaf::decode(&bytes, region_len, &self.cut).map_err(|reason| misfit(name, reason))
     }
 
-    fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
+    pub(super) fn cut(&self) -> CutParameters {
+        self.cut
+    }
+
+    pub(super) fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
         let bytes = self.objects.tree_object(name, ObjectKind::Node)?;
         Node::decode(&bytes, level).map_err(|reason| misfit(name, reason))
-    }
-
-    /// Level of the root of `tree`: 0 for a single leaf.
-    pub(super) fn root_level(&self, tree: &TreeRef) -> u8 {
-        root_level(self.cut.region_count(tree.size_bytes))
-    }
-
-    /// What lies below a node of `level`, which begins at region `first`: the children that are
-    /// there, each with its first region.
-    pub(super) fn children(
-        &mut self,
-        name: TreeName,
-        level: u8,
-        first: u64,
-    ) -> Result<Vec<(TreeName, u64)>, StoreError> {
-        let below = regions_below(level - 1);
-        let children = self.node(name, level)?.children;
-        let start = |index: usize| first.saturating_add((index as u64).saturating_mul(below));
-        let there = children.into_iter().enumerate();
-        Ok(there.filter_map(|(index, child)| Some((child?, start(index)))).collect())
     }
 
     /// The name of the leaf of `region`.

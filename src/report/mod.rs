@@ -5,6 +5,7 @@
 mod exit;
 mod lines;
 mod summary;
+mod usage;
 
 pub use exit::ExitCode;
 pub use lines::{
@@ -12,6 +13,7 @@ pub use lines::{
     PruneDecision, ReplicaStatus, RepositoryStatus, SettingsLine, StepLine,
 };
 pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
+pub use usage::{PacksUsage, UsageLine, UsageScope};
 
 /// A line of JSON; `message_type` says which.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -29,6 +31,8 @@ pub enum Message {
     Replica(ReplicaStatus),
     /// The state of a repository.
     Repository(RepositoryStatus),
+    /// What a repository, a machine or a point costs.
+    Usage(UsageLine),
     /// What a restore will write.
     Plan(PlanLine),
     /// What becomes of a point when its machine is pruned.

@@ -1,5 +1,6 @@
 //! The repository's objects: packs of sealed chunks and tree objects, and the keys to them.
 
+mod audit;
 mod codec;
 mod condemned;
 mod document;
@@ -18,6 +19,7 @@ mod temporary;
 mod tests;
 mod writer;
 
+pub use audit::PackAudit;
 pub use codec::{Codec, Encoded, Encoding};
 pub use condemned::{CondemnedList, CurrentList, Stage};
 pub use document::{DOCUMENT_HEADER_BYTES, open_document, seal_document};
@@ -31,4 +33,4 @@ pub use reader::{ObjectIndex, ObjectReader, Wanted};
 pub use repository::{InitOptions, Repository};
 pub use slots::{Secret, SecretError, generate_key_file};
 pub use temporary::WriterSession;
-pub use writer::{PackSink, PackWriter, Put};
+pub use writer::{KnownObjects, PackSink, PackWriter, Put};

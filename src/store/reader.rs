@@ -55,9 +55,9 @@ pub struct ObjectReader<'r> {
     plain: Vec<u8>,
 }
 
-struct OpenPack {
-    handle: Arc<dyn FileHandle>,
-    sealer: Option<Sealer>,
+pub(super) struct OpenPack {
+    pub handle: Arc<dyn FileHandle>,
+    pub sealer: Option<Sealer>,
     last_use: u64,
 }
 
@@ -250,7 +250,7 @@ fn batch_len(order: &[usize], located: &[Location]) -> usize {
     count
 }
 
-fn open_pack(repository: &Repository, pack: PackName) -> Result<OpenPack, StoreError> {
+pub(super) fn open_pack(repository: &Repository, pack: PackName) -> Result<OpenPack, StoreError> {
     let path = repository.layout().pack(pack);
     let handle = repository.file_system().open(&path, OpenMode::Read).map_err(|error| {
         if error.not_found() {

@@ -160,15 +160,15 @@ impl Repository {
         Ok(FileLock::try_take(self.fs.as_ref(), &path, mode, &Layout::holder(work))?)
     }
 
-    /// Held by the one backup of `machine`.
+    /// Held by whatever adds points of `machine`: a `backup`, a `copy`.
     ///
     /// # Errors
-    /// Busy while another one runs.
-    pub fn lock_machine(&self, machine: &Name) -> Result<FileLock, StoreError> {
+    /// Busy while something else does.
+    pub fn lock_machine(&self, machine: &Name, work: &str) -> Result<FileLock, StoreError> {
         // The note lies in the repository: it must not tell what the repository hides.
         let work = match self.keys.is_encrypted() {
-            true => "a backup of this machine".to_owned(),
-            false => format!("backup of {machine}"),
+            true => format!("a {work} of this machine"),
+            false => format!("{work} of {machine}"),
         };
         let digest = self.keys.namer().chunk(machine.as_str().as_bytes());
         let (path, holder) = (self.layout.machine_lock(digest), Layout::holder(work));

@@ -30,6 +30,15 @@ pub trait PackSink: Sync {
     fn pack_written(&self, record: &PackRecord) -> Result<(), StoreError>;
 }
 
+/// Knows which objects a new point may rely on.
+pub trait KnownObjects: Sync + std::fmt::Debug {
+    /// Whether each of `names` lies in a pack where a new point may rely on it, in the order asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] when that cannot be found out.
+    fn contains(&self, names: &[ObjectName]) -> Result<Vec<bool>, StoreError>;
+}
+
 /// What became of an object that was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {

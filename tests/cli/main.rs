@@ -1,7 +1,9 @@
 //! The binary, as users and their scripts meet it.
 
+mod catalog;
 #[path = "../common/mod.rs"]
 mod common;
+mod costs;
 mod damaged;
 mod errors;
 mod journey;

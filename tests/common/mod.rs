@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, backup};
-use afterimage::catalog::{Catalog, CatalogContents};
+use afterimage::catalog::{Catalog, CatalogContents, SecondCatalog};
 use afterimage::chunk::CutParameters;
 use afterimage::destination::{ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
@@ -319,6 +319,19 @@ impl World {
         let rebuilt = self.catalog_contents(&self.path("rebuilt"));
         assert_eq!(live, rebuilt, "a catalog rebuilt from the repository equals the live one");
         std::fs::remove_dir_all(self.path("rebuilt")).unwrap();
+        let repository = self.repository();
+        let second = SecondCatalog::begin(&self.state_dir(), repository.header().id).unwrap();
+        second.catalog().sync(&repository).unwrap();
+        let compared = self.catalog(&repository).compare(second.catalog()).unwrap();
+        assert!(compared.is_equal(), "{compared:?}");
+    }
+
+    /// Puts a catalog that is built from the repository in the place of the live one.
+    pub fn rebuild_catalog(&self) {
+        let repository = self.repository();
+        let second = SecondCatalog::begin(&self.state_dir(), repository.header().id).unwrap();
+        second.catalog().sync(&repository).unwrap();
+        second.replace_live().unwrap();
     }
 
     /// Files under construction in the repository that nobody works on any more.

@@ -129,6 +129,10 @@ impl Run {
             Step::DeletePoint { which } => self.delete_point(which),
             Step::ForeignWrite { replica, disk, at } => self.foreign_write(replica, disk, at),
             Step::DeleteCatalog => self.put_catalog(&[]),
+            Step::RebuildCatalog => {
+                self.world.rebuild_catalog();
+                self.world.check_catalog();
+            }
             Step::KeepCatalog => self.kept_catalog = Some(self.catalog_files()),
             Step::OldCatalog => {
                 if let Some(files) = self.kept_catalog.clone() {

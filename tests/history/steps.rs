@@ -64,6 +64,7 @@ pub enum Step {
     DeleteCatalog,
     KeepCatalog,
     OldCatalog,
+    RebuildCatalog,
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -105,6 +106,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DeleteCatalog),
         1 => Just(Step::KeepCatalog),
         1 => Just(Step::OldCatalog),
+        1 => Just(Step::RebuildCatalog),
     ]
 }
 

@@ -44,7 +44,7 @@ pub(super) fn survey(
     progress: &Progress,
 ) -> Result<(Vec<PackUse>, NameFilter), GcError> {
     let known = catalog.known_packs()?;
-    let mut live = NameFilter::new(catalog.count_objects()?, salt);
+    let mut live = NameFilter::new(catalog.count_objects()? as u64, salt);
     marking.walk(progress, &mut |name| live.insert(name))?;
     let begin =
         |pack: &KnownPack| PackUse { pack: *pack, object_bytes: 0, objects: 0, live_bytes: 0 };
