@@ -7,13 +7,16 @@ use crate::units::{Name, PointId, RunId};
 use rusqlite::params;
 use std::path::Path;
 
-const MIGRATIONS: &[Migration] = &["
+const MIGRATIONS: &[Migration] = &[
+    "
     CREATE TABLE run (
         id BLOB NOT NULL PRIMARY KEY, kind TEXT NOT NULL, machine TEXT, replica TEXT,
         started TEXT NOT NULL, record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX run_by_start ON run (started);
-"];
+",
+    super::verified::MIGRATION,
+];
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -93,7 +96,7 @@ pub struct RunOutcome {
 /// The database of runs.
 #[derive(Debug)]
 pub struct History {
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl History {

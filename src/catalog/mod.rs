@@ -11,9 +11,11 @@ mod history;
 mod objects;
 mod points;
 mod sync;
+mod verified;
 
 pub use database::check_local_folder;
 pub use error::CatalogError;
 pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use sync::SyncReport;
+pub use verified::{PointVerified, VerifiedHow};

@@ -49,6 +49,13 @@ impl FileError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
+    /// Whether the medium does not give back what was written to it: rot, not a moment's trouble.
+    pub fn is_of_the_medium(&self) -> bool {
+        let codes = [rustix::io::Errno::IO, rustix::io::Errno::BADMSG, rustix::io::Errno::UCLEAN];
+        let code = self.source.raw_os_error();
+        codes.iter().any(|errno| Some(errno.raw_os_error()) == code)
+    }
+
     /// Whether trying the same again can not help.
     pub fn is_permanent(&self) -> bool {
         !matches!(

@@ -7,6 +7,8 @@ mod diff;
 mod leaf;
 mod manifest;
 mod node;
+mod survey;
+mod surviving;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -20,4 +22,6 @@ pub use manifest::{
     Consistency, DiskEntry, FileEntry, Manifest, Point, Provenance, commit_point, load_point,
 };
 pub use node::FAN_OUT;
+pub use survey::{Lost, Survey};
+pub use surviving::{Branch, surviving};
 pub use tree::{RegionChange, TreeReader, TreeRef};

@@ -45,6 +45,11 @@ impl<'a, 'r> TreeReader<'a, 'r> {
         Self { objects, cut }
     }
 
+    /// How disks are cut in this repository.
+    pub(super) fn cut(&self) -> &CutParameters {
+        &self.cut
+    }
+
     /// The leaf with this name, for a region of `region_len` bytes.
     ///
     /// # Errors
@@ -54,7 +59,7 @@ impl<'a, 'r> TreeReader<'a, 'r> {
         Leaf::decode(&bytes, region_len, &self.cut).map_err(|reason| misfit(name, reason))
     }
 
-    fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
+    pub(super) fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
         let bytes = self.objects.tree_object(name, ObjectKind::Node)?;
         Node::decode(&bytes, level).map_err(|reason| misfit(name, reason))
     }
@@ -159,6 +164,6 @@ struct Walk {
     old_level: u8,
 }
 
-fn misfit(name: TreeName, reason: &'static str) -> StoreError {
+pub(super) fn misfit(name: TreeName, reason: &'static str) -> StoreError {
     Damage::Tree { object: name.into(), reason }.into()
 }

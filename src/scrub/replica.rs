@@ -103,6 +103,9 @@ pub enum VerifyError {
     /// The user stopped it.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+    /// A worker ended without a result.
+    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
+    WorkerLost,
 }
 
 /// Compares a replica with its point and says what differs. Nothing is written.

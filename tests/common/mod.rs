@@ -1,6 +1,8 @@
 //! A small world for tests of the engine: a machine's disks, a repository, a replica.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
+pub mod files;
+
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, backup};
 use afterimage::catalog::{Catalog, CatalogContents};
 use afterimage::chunk::CutParameters;
