@@ -139,7 +139,7 @@ impl History {
         let all: Vec<PointVerified> = self.database.read(|connection| {
             let mut all = connection.prepare_cached(
                 "SELECT point, run, time, how, is_good, damaged_bytes FROM verified_point
-                 WHERE repository = ?1 ORDER BY time",
+                 WHERE repository = ?1 ORDER BY time, how",
             )?;
             let rows = all.query_map([&repository.0[..]], verified)?;
             rows.collect::<rusqlite::Result<_>>()

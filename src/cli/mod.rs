@@ -13,11 +13,13 @@ mod generate;
 mod interrupt;
 mod lists;
 mod output;
+mod repair;
 mod restore;
 mod runs;
 mod select;
 mod tables;
 mod text;
+mod verify;
 mod watch;
 
 use crate::catalog::RunStatus;
@@ -89,7 +91,8 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Points { machine } => lists::points(&app, machine.as_deref()),
         Command::Status => Ok(lists::status(&app)),
         Command::Restore(args) => restore::restore(&app, args),
-        Command::Verify { replicas } => runs::verify(&app, &replicas),
+        Command::Repair(args) => repair::repair(&app, &args),
+        Command::Verify(args) => verify::verify(&app, &args),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
             runs::catalog_rebuild(&app, &repositories)
         }
@@ -146,7 +149,8 @@ impl Command {
             Self::Replicate { .. } => Action::Replicate,
             Self::Status => Action::Status,
             Self::Restore(_) => Action::Restore,
-            Self::Verify { .. } => Action::Verify,
+            Self::Repair(_) => Action::Repair,
+            Self::Verify(_) => Action::Verify,
             Self::Catalog { .. } => Action::CatalogRebuild,
             Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,

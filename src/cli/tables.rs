@@ -3,7 +3,9 @@
 use super::text;
 use crate::catalog::RunStatus;
 use crate::point::Consistency;
-use crate::report::{LastRun, MachineStatus, PointAt, PointLine, ReplicaStatus, RepositoryStatus};
+use crate::report::{
+    LastRun, MachineStatus, PointAt, PointLine, ReplicaStatus, RepositoryStatus, VerifiedLine,
+};
 use crate::units::format_bytes;
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -35,6 +37,16 @@ fn consistency(consistency: Consistency) -> &'static str {
     }
 }
 
+fn verified(verified: Option<&VerifiedLine>) -> String {
+    let Some(verified) = verified else { return "never".to_owned() };
+    let word = match (verified.good, verified.how.as_str()) {
+        (false, _) => "damaged",
+        (true, "sample") => "sampled",
+        (true, _) => "good",
+    };
+    format!("{word}, {}", text::time(verified.time))
+}
+
 pub(super) fn points(points: &[PointLine]) -> String {
     let rows = points.iter().map(|point| {
         vec![
@@ -45,9 +57,10 @@ pub(super) fn points(points: &[PointLine]) -> String {
             format_bytes(point.size_bytes()),
             point.disks.len().to_string(),
             consistency(point.consistency).to_owned(),
+            verified(point.verified.as_ref()),
         ]
     });
-    let header = ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY"];
+    let header = ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY", "VERIFIED"];
     render(&header, &[1, 4, 5], rows.collect())
 }
 

@@ -76,6 +76,19 @@ pub enum OperationError {
         /// What differs.
         ranges: String,
     },
+    /// A verification found damage in a repository.
+    #[error(
+        "repository {repository} is damaged in {count} place{}; points that cannot be restored in \
+         full: {points}; run `afterimage repair {repository}`", if *count == 1 { "" } else { "s" }
+    )]
+    DamageFound {
+        /// The repository.
+        repository: Name,
+        /// How many things are damaged.
+        count: usize,
+        /// The points, in words.
+        points: String,
+    },
     /// Something of the repository is damaged or lost.
     #[error("{error}; points affected: {points}")]
     Damaged {
@@ -182,7 +195,8 @@ impl OperationError {
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
             | Self::File(_)
-            | Self::Differs { .. } => Root::Other,
+            | Self::Differs { .. }
+            | Self::DamageFound { .. } => Root::Other,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::error::known;
 use super::open::{OpenRepository, open_repository};
 use super::{OperationError, PointsReport, damage};
+use crate::catalog::History;
 use crate::point::Point;
 use crate::report::PointLine;
 use crate::settings::Settings;
@@ -53,9 +54,25 @@ fn look(settings: &Settings, repository: &Name, machine: &Name) -> Result<Found,
 /// When nobody knows the machine, or its repository cannot be opened or listed.
 pub fn machine_points(settings: &Settings, machine: &str) -> Result<PointsReport, OperationError> {
     let found = find(settings, machine)?;
-    let points = found.points.iter();
     Ok(PointsReport {
-        points: points.map(|point| PointLine::new(&found.repository, point)).collect(),
+        points: point_lines(settings, &found.repository, &found.open, &found.points),
         warnings: found.damages.iter().map(|one| damage::describe(&found.open, one)).collect(),
     })
+}
+
+/// What is told of points, with what their last verifications say.
+pub(super) fn point_lines(
+    settings: &Settings,
+    repository: &Name,
+    open: &OpenRepository,
+    points: &[Point],
+) -> Vec<PointLine> {
+    let id = open.repository.header().id;
+    // A history that cannot be read is told by `status`.
+    let verified = History::open(&settings.state_dir)
+        .and_then(|history| history.verified_points(id))
+        .unwrap_or_default();
+    let line =
+        |point: &Point| PointLine::new(repository, point).with_verified(verified.get(&point.id));
+    points.iter().map(line).collect()
 }

@@ -5,7 +5,7 @@ use crate::catalog::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 use crate::destination::PointRef;
 use crate::point::Point;
 use crate::progress::{Counts, Progress};
-use crate::report::{DifferingDisk, ExitCode, PointAt, Summary};
+use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
 use crate::units::{Name, RunId};
@@ -47,6 +47,11 @@ impl About {
         Self { kind, repository: Some(repository.clone()), machine: None, replica: None }
     }
 
+    /// A run on something that turns out not to be there.
+    pub fn anything(kind: RunKind) -> Self {
+        Self { kind, repository: None, machine: None, replica: None }
+    }
+
     /// A run on a machine.
     pub fn machine(kind: RunKind, machine: &Name) -> Self {
         Self { kind, repository: None, machine: Some(machine.clone()), replica: None }
@@ -67,29 +72,37 @@ pub(super) struct Done {
     pub detail: Option<String>,
     pub warnings: Vec<String>,
     pub differing: Vec<DifferingDisk>,
+    pub missing: Vec<MissingDisk>,
     /// Of a run that was done to the end, but found what it should not.
     pub error: Option<OperationError>,
 }
 
 impl Done {
     pub fn completed(point: PointAt) -> Self {
+        Self { point: Some(point), ..Self::completed_without_point() }
+    }
+
+    /// Of a run that is not about one point.
+    pub fn completed_without_point() -> Self {
         Self {
             status: RunStatus::Completed,
-            point: Some(point),
+            point: None,
             reason: None,
             detail: None,
             warnings: Vec::new(),
             differing: Vec::new(),
+            missing: Vec::new(),
             error: None,
         }
     }
 
     fn failed(error: OperationError) -> Self {
-        let status = RunStatus::Failed;
-        let (reason, detail) = (Some(error.to_string()), None);
-        let error = Some(error);
-        let (warnings, differing) = (Vec::new(), Vec::new());
-        Self { status, point: None, reason, detail, warnings, differing, error }
+        Self {
+            status: RunStatus::Failed,
+            reason: Some(error.to_string()),
+            error: Some(error),
+            ..Self::completed_without_point()
+        }
     }
 }
 
@@ -149,6 +162,7 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
     summary.detail = done.detail;
     summary.warnings.extend(done.warnings);
     summary.differing = done.differing;
+    summary.missing = done.missing;
     match done.error {
         None => Ok(summary),
         Some(error) => Err(Box::new(FailedRun { error, summary })),

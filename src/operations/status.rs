@@ -1,6 +1,7 @@
 //! What there is: points, and the state of everything.
 
 use super::error::known;
+use super::find::point_lines;
 use super::open::open_repository;
 use super::{OpenRepository, OperationError, damage, replicate};
 use crate::catalog::{History, RunKind, RunRecord};
@@ -72,7 +73,7 @@ pub fn repository_points(
     let report = open.catalog.sync(&open.repository)?;
     let points = open.catalog.points(None)?;
     Ok(PointsReport {
-        points: points.iter().map(|point| PointLine::new(name, point)).collect(),
+        points: point_lines(settings, name, &open, &points),
         warnings: report.damages.iter().map(|found| damage::describe(&open, found)).collect(),
     })
 }
@@ -205,7 +206,7 @@ fn replica_status(
     status
 }
 
-fn record(
+pub(super) fn record(
     settings: &Settings,
     replica: &ReplicaSettings,
 ) -> Result<Option<ReplicaRecord>, OperationError> {

@@ -2,10 +2,12 @@
 //!
 //! Each line of `--json` is one [`Message`].
 
+mod damage;
 mod exit;
 mod lines;
 mod summary;
 
+pub use damage::{DamageLine, DamagedPointLine, MissingDisk, PointLabel, VerifiedLine};
 pub use exit::ExitCode;
 pub use lines::{
     Activity, DiskLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine, ReplicaStatus,
@@ -31,6 +33,10 @@ pub enum Message {
     Repository(RepositoryStatus),
     /// What a restore will write.
     Plan(PlanLine),
+    /// Something of a repository that is damaged.
+    Damage(DamageLine),
+    /// A point that cannot be restored in full.
+    DamagedPoint(DamagedPointLine),
     /// A step of the demonstration.
     Step(StepLine),
     /// Something that is right in the settings, but does less than may be expected.

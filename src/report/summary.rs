@@ -1,5 +1,6 @@
 //! How a run, or a whole command, ended.
 
+use super::MissingDisk;
 use crate::catalog::{RunKind, RunStatus};
 use crate::extent::Extent;
 use crate::progress::Counts;
@@ -110,6 +111,9 @@ pub struct Summary {
     /// What differs, of a replica that was verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differing: Vec<DifferingDisk>,
+    /// What could not be read, of a point that was restored all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingDisk>,
     /// How many runs ended how, of a command that had any number of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Tally>,
@@ -137,6 +141,7 @@ impl Summary {
             detail: None,
             warnings: Vec::new(),
             differing: Vec::new(),
+            missing: Vec::new(),
             runs: None,
         }
     }

@@ -13,6 +13,8 @@ pub(super) struct Book {
     lost_objects: Option<usize>,
     /// Packs of which nobody knows what lay in them.
     unlisted: Vec<usize>,
+    /// Findings that this verification made itself.
+    confirmed: Vec<usize>,
 }
 
 impl Book {
@@ -42,6 +44,22 @@ impl Book {
         if !self.unlisted.contains(&index) {
             self.unlisted.push(index);
         }
+    }
+
+    /// This verification has met itself what the finding `index` is about.
+    pub fn confirm(&mut self, index: usize) {
+        self.confirmed.push(index);
+    }
+
+    /// Leaves out what neither harms a point nor was met by this verification itself.
+    pub fn only_relevant(&mut self) {
+        let (confirmed, mut index) = (std::mem::take(&mut self.confirmed), 0);
+        self.findings.retain(|finding| {
+            index += 1;
+            !finding.points.is_empty() || confirmed.contains(&(index - 1))
+        });
+        // The numbers are of no use any more.
+        (self.lost_objects, self.unlisted) = (None, Vec::new());
     }
 
     /// A copy of `object` belongs to the finding `index`.

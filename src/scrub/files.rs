@@ -2,7 +2,7 @@
 
 use super::VerifyError;
 use super::audit::{Hashed, check_all_documents, foreign_files, hash_file, quarantined};
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, Verdict};
 use super::pool::in_parallel;
 use crate::fsio::{FileKind, FileSystem};
 use crate::progress::Progress;
@@ -22,6 +22,13 @@ pub struct FilesVerdict {
     pub bytes: u64,
     /// Files that were set apart earlier, and their bytes.
     pub quarantined: (usize, u64),
+}
+
+impl From<FilesVerdict> for Verdict {
+    fn from(found: FilesVerdict) -> Self {
+        let FilesVerdict { findings, bytes, quarantined, .. } = found;
+        Self { findings, bytes_read: bytes, bytes_total: bytes, quarantined, ..Self::default() }
+    }
 }
 
 /// A file that is named by the SHA-256 of its bytes.

@@ -8,10 +8,12 @@ mod files;
 mod finding;
 mod packs;
 mod pool;
+mod repair;
 mod replica;
 mod repository;
 
 pub use files::{FilesVerdict, verify_files};
 pub use finding::{Finding, FindingKind, HarmedDisk, PointVerdict, Verdict};
+pub use repair::{HealSource, RepairReport, RepairRequest, TreeSource, repair};
 pub use replica::{DiskVerdict, VerifyError, VerifyReplicaRequest, verify_replica};
 pub use repository::{Scope, VerifyRequest, verify_repository};

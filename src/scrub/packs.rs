@@ -106,7 +106,7 @@ mod tests {
             let chosen = sample(&packs, &last_read, 1);
             assert!(!chosen.is_empty() && chosen.len() < 10);
             let now = Timestamp::from_second(day).unwrap();
-            chosen.iter().for_each(|(name, _)| drop(last_read.insert(*name, now)));
+            last_read.extend(chosen.into_iter().map(|(name, _)| (name, now)));
         }
         assert_eq!(last_read.len(), packs.len());
     }

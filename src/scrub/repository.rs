@@ -100,7 +100,11 @@ pub(super) fn examine(
     let points = examination.load(&ids)?;
     if let (Scope::Point(_), [point]) = (request.scope, points.as_slice()) {
         let damages = content::read_point(repository, catalog, point, request.workers, progress)?;
-        damages.iter().try_for_each(|damage| examination.met(damage))?;
+        for damage in &damages {
+            if let Some(index) = examination.met(damage)? {
+                examination.book.confirm(index);
+            }
+        }
     }
     if let (Scope::Point(id), true, true) =
         (request.scope, points.is_empty(), examination.verdict.points.is_empty())
@@ -108,6 +112,9 @@ pub(super) fn examine(
         examination.verdict.unchecked.push(format!("point {} was removed meanwhile", id.short()));
     }
     examination.survey(points)?;
+    if matches!(request.scope, Scope::Point(_)) {
+        examination.book.only_relevant();
+    }
     Ok(examination.close())
 }
 
@@ -203,29 +210,32 @@ impl Examination<'_> {
     }
 
     /// Enters damage that was met when something was read.
-    fn met(&mut self, damage: &Damage) -> Result<(), VerifyError> {
-        match damage {
+    fn met(&mut self, damage: &Damage) -> Result<Option<usize>, VerifyError> {
+        let index = match damage {
             Damage::Pack { pack, reason } => {
                 let index = self.book.pack(FindingKind::Pack, *pack, reason);
                 if self.catalog.objects_in(&[*pack])?.is_empty() {
                     self.book.unlisted(index);
                 }
+                index
             }
             Damage::Object { pack, object, reason } => {
                 let reason = format!("an object in it is damaged: {reason}");
                 let index = self.book.pack(FindingKind::Pack, *pack, &reason);
                 self.book.blame(*object, index);
                 self.catalog.note_damaged(&[(*object, *pack)])?;
+                index
             }
             Damage::Tree { object, reason } => {
                 let file = format!("object {}", object.short());
                 let index = self.book.add(Finding::new(FindingKind::Tree, file, *reason));
                 self.book.blame(*object, index);
+                index
             }
             // The manifests are read anyway.
-            Damage::Manifest { .. } => {}
-        }
-        Ok(())
+            Damage::Manifest { .. } => return Ok(None),
+        };
+        Ok(Some(index))
     }
 
     /// What lay in packs that are gone or have another length.
@@ -308,7 +318,9 @@ impl Examination<'_> {
             }
         }
         for damage in survey.damages().to_vec() {
-            self.met(&damage)?;
+            if let Some(index) = self.met(&damage)? {
+                self.book.confirm(index);
+            }
         }
         for point in points {
             self.progress.check()?;

@@ -159,14 +159,6 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// The damaged object and the pack of the copy, where that is known.
-    pub fn copy(&self) -> Option<(ObjectName, PackName)> {
-        match self {
-            Self::Object { pack, object, .. } => Some((*object, *pack)),
-            Self::Pack { .. } | Self::Manifest { .. } | Self::Tree { .. } => None,
-        }
-    }
-
     /// The damaged pack, where there is one.
     pub fn pack(&self) -> Option<PackName> {
         match self {

@@ -195,6 +195,14 @@ impl Repository {
         WriterSession::begin(&self.fs, &self.layout, run)
     }
 
+    /// The right to write other files than packs while the repository is repaired.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be used.
+    pub fn begin_repair(&self, run: RunId) -> Result<WriterSession, StoreError> {
+        self.begin_writing(run)
+    }
+
     /// A writer of packs, which `sink` learns of.
     ///
     /// # Errors

@@ -7,4 +7,5 @@ mod errors;
 mod journey;
 mod processes;
 mod restore;
+mod verify;
 mod world;

@@ -2,11 +2,12 @@
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 pub mod files;
+pub mod template;
 
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, backup};
 use afterimage::catalog::{Catalog, CatalogContents};
 use afterimage::chunk::CutParameters;
-use afterimage::destination::{ReplicaHome, TargetKind};
+use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::{Consistency, Point};
 use afterimage::progress::Progress;
@@ -36,6 +37,8 @@ pub struct World {
     pub target_folder: Option<String>,
     pub secret: Option<Secret>,
     pub workers: usize,
+    /// What a restore does about content that is damaged.
+    pub damaged: Damaged,
     /// Added to the clock, in seconds: each backup is a second after the one before.
     clock: std::cell::Cell<i64>,
 }
@@ -101,6 +104,7 @@ impl World {
             target_folder,
             secret,
             workers: 2,
+            damaged: Damaged::Fail,
             clock: std::cell::Cell::new(1_700_000_000),
         }
     }
@@ -258,6 +262,7 @@ impl World {
             force: true,
             protected: Vec::new(),
             workers: self.workers,
+            damaged: self.damaged,
         };
         let plan = plan_restore(fs.as_ref(), &repository, &catalog, point, &options)?;
         restore(fs, &repository, &catalog, &plan, &options, &Progress::default())?;
