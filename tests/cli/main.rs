@@ -6,6 +6,7 @@ mod damaged;
 mod errors;
 mod journey;
 mod processes;
+mod repair;
 mod restore;
 mod verify;
 mod world;
