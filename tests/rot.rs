@@ -6,12 +6,15 @@
 
 mod common;
 
+use afterimage::fsio::{FileLock, LockMode};
 use afterimage::progress::Progress;
-use afterimage::scrub::{FilesVerdict, FindingKind, Scope, verify_files};
-use afterimage::store::Layout;
+use afterimage::scrub::{
+    FilesVerdict, FindingKind, Scope, VerifyError, VerifyRequest, verify_files, verify_repository,
+};
+use afterimage::store::{Layout, StoreError};
 use afterimage::units::PointId;
 use common::files::Files;
-use common::template::{Template, forget_catalog, harmed, lost_points, verify};
+use common::template::{Template, forget_catalog, harmed, lost_points, open, verify};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +46,10 @@ fn harms(template: &Template, path: &Path) -> Vec<Harm> {
     for left in [0, 63, len / 2, len - 1] {
         let mut cut = |files: &mut Files| files.get_mut(path).unwrap().truncate(left);
         add(format!("cut to {left}"), &mut cut, path);
+    }
+    for more in [1, 5 << 20] {
+        let mut grow = |files: &mut Files| files.get_mut(path).unwrap().resize(len + more, 0);
+        add(format!("longer by {more}"), &mut grow, path);
     }
     let copy = path.with_file_name(format!("{}.old", path.file_name().unwrap().to_str().unwrap()));
     let mut duplicate = |files: &mut Files| drop(files.insert(copy.clone(), whole.clone()));
@@ -153,4 +160,21 @@ fn without_any_key_all_that_is_named_by_its_content_is_checked() {
             assert!(is_covered || named.is_empty(), "{}: {named:?}", harm.what);
         }
     }
+}
+
+#[test]
+fn a_verification_runs_beside_readers_and_writers_but_not_beside_what_removes() {
+    let template = Template::new(false);
+    let world = template.lay_out(&template.files);
+    let repository = world.repository();
+    let writing = repository.lock_shared("a backup").unwrap();
+    assert!(verify(&world, Scope::All).unwrap().is_good());
+    drop(writing);
+    let (fs, lock) = (world.fs.as_ref(), repository.layout().repository_lock());
+    let _alone =
+        FileLock::try_take(fs, &lock, LockMode::Exclusive, &Layout::holder("a removal")).unwrap();
+    let (repository, catalog) = open(&world).unwrap();
+    let request = VerifyRequest { scope: Scope::All, workers: 1 };
+    let refused = verify_repository(&repository, &catalog, &request, &Progress::default());
+    assert!(matches!(refused, Err(VerifyError::Store(StoreError::Lock(_)))), "{refused:?}");
 }

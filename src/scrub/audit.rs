@@ -7,7 +7,7 @@ use crate::fsio::{DirEntry, FileHandle, FileKind, FileSystem, OpenMode};
 use crate::store::{Layout, Repository};
 use crate::units::{Hex, MIB, PackName, PointId};
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Folders of documents that are named by the SHA-256 of their bytes.
 const DOCUMENTS: [&str; 3] = ["holds", "removed", "condemned"];
@@ -156,7 +156,7 @@ pub(super) enum Hashed {
 /// Hashes a file of any length in bounded memory.
 pub(super) fn hash_file(
     fs: &dyn FileSystem,
-    path: &PathBuf,
+    path: &Path,
     on_bytes: &mut dyn FnMut(u64) -> Result<(), VerifyError>,
 ) -> Result<Hashed, VerifyError> {
     let handle = match fs.open(path, OpenMode::Read) {

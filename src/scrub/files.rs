@@ -8,7 +8,7 @@ use crate::fsio::{FileKind, FileSystem};
 use crate::progress::Progress;
 use crate::store::Layout;
 use crate::units::{PackName, PointId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// What a verification without keys found.
@@ -100,7 +100,7 @@ fn list(fs: &dyn FileSystem, layout: &Layout) -> Result<Vec<(Named, PathBuf, u64
 fn check(
     fs: &dyn FileSystem,
     named: &Named,
-    path: &PathBuf,
+    path: &Path,
     progress: &Progress,
 ) -> Result<Option<Finding>, VerifyError> {
     let mut on_bytes = |bytes| {

@@ -269,7 +269,10 @@ impl Examination<'_> {
                     continue;
                 }
                 Err(StoreError::Damaged(Damage::Manifest { reason, .. })) => reason,
-                Err(StoreError::File(error)) if !error.not_found() => error.to_string(),
+                Err(StoreError::File(error)) => {
+                    self.verdict.unchecked.push(format!("point {}: {error}", id.short()));
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let path = self.repository.layout().point(*id);

@@ -6,7 +6,7 @@ use super::opening::Opener;
 use super::pack::{Location, PACK_HEADER_BYTES, PackHeader, PackRecord};
 use super::seal::Sealer;
 use super::{Damage, Repository, StoreError};
-use crate::fsio::{FileError, FileHandle, OpenMode};
+use crate::fsio::{FileHandle, OpenMode};
 use crate::units::{MIB, PackName};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -91,7 +91,6 @@ impl<'r> PackInspector<'r> {
                 None
             }
             Err(StoreError::Damaged(Damage::Pack { reason, .. })) => Some(reason),
-            Err(StoreError::File(error)) if error.is_of_the_medium() => Some(error.to_string()),
             Err(error) => return Err(error.into()),
         };
         self.rest(&mut reading, bytes, on_bytes)?;
@@ -204,16 +203,11 @@ impl Reading<'_> {
                 self.hash.update(buffer);
                 Ok(true)
             }
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 self.unreadable.get_or_insert(error.to_string());
                 Ok(false)
             }
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Whether a read that failed tells of the file, not of the moment.
-fn is_damage(error: &FileError) -> bool {
-    error.is_of_the_medium() || error.source.kind() == std::io::ErrorKind::UnexpectedEof
 }

@@ -318,19 +318,24 @@ impl Repository {
                 true => damaged(name, "it is missing").into(),
                 false => StoreError::from(error),
             })?;
+        let medium = |error: fsio::FileError| match error.is_damage() {
+            true => StoreError::from(damaged(name, error.to_string())),
+            false => error.into(),
+        };
         let bytes = handle.size()?;
         let least = (PACK_HEADER_BYTES + PACK_FOOTER_BYTES) as u64;
         if !(least..=PACK_BYTES_MAX).contains(&bytes) {
             return Err(damaged(name, format!("it has an impossible length, {bytes} bytes")).into());
         }
         let mut header = [0; PACK_HEADER_BYTES];
-        handle.read_exact_at(&mut header, 0)?;
+        handle.read_exact_at(&mut header, 0).map_err(medium)?;
         let mut footer = [0; PACK_FOOTER_BYTES];
         let footer_offset = bytes - PACK_FOOTER_BYTES as u64;
-        handle.read_exact_at(&mut footer, footer_offset)?;
+        handle.read_exact_at(&mut footer, footer_offset).map_err(medium)?;
         let footer = PackFooter::decode(&footer, bytes).map_err(|reason| damaged(name, reason))?;
         let mut trailer = vec![0; footer.trailer_len as usize];
-        handle.read_exact_at(&mut trailer, footer_offset - u64::from(footer.trailer_len))?;
+        let trailer_offset = footer_offset - u64::from(footer.trailer_len);
+        handle.read_exact_at(&mut trailer, trailer_offset).map_err(medium)?;
         let (header, entries) = decode_trailer(&header, &footer, &mut trailer, bytes, &self.keys)
             .map_err(|reason| damaged(name, reason))?;
         Ok(PackRecord { name, kind: header.kind, bytes, entries })

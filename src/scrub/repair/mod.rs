@@ -221,6 +221,10 @@ impl Repair<'_, '_> {
     fn set_apart(&mut self, damaged: &Verdict) -> Result<(), VerifyError> {
         let session = self.repository.begin_repair(self.request.run)?;
         for finding in &damaged.findings {
+            if matches!(finding.kind, FindingKind::Header | FindingKind::Key) {
+                let (file, reason) = (&finding.file, &finding.reason);
+                self.note(format!("{file}: {reason}; bring it back from a copy of the repository"));
+            }
             let is_file = matches!(
                 finding.kind,
                 FindingKind::Pack
@@ -228,17 +232,8 @@ impl Repair<'_, '_> {
                     | FindingKind::Document
                     | FindingKind::Foreign
             );
-            match finding.kind {
-                _ if is_file => {
-                    if quarantine::set_apart(self.repository, &session, finding)? {
-                        self.report.set_apart.push(finding.file.clone());
-                    }
-                }
-                FindingKind::Header | FindingKind::Key => self.note(format!(
-                    "{}: {}; bring it back from a copy of the repository",
-                    finding.file, finding.reason
-                )),
-                _ => {}
+            if is_file && quarantine::set_apart(self.repository, &session, finding)? {
+                self.report.set_apart.push(finding.file.clone());
             }
         }
         // What is gone is forgotten, with what was noted of it.
