@@ -10,12 +10,12 @@ use afterimage::point::Point;
 use afterimage::replay::Replicated;
 use afterimage::store::{Repository, Secret, StoreError};
 use afterimage::units::PointId;
+use common::files::{Files, read_files, write_files};
 use common::{World, assert_same, noise, small_cut};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 type Contents = BTreeMap<String, Vec<u8>>;
-type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A small repository with two points, kept in memory to be laid out again and again.
 struct Template {
@@ -37,13 +37,6 @@ fn write_disks(world: &World, contents: &Contents) {
     contents.iter().for_each(|(disk, content)| world.write_disk(disk, content));
 }
 
-fn files_below(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files_below(&path, into) } else { into.push(path) }
-    }
-}
-
 impl Template {
     fn new(encrypted: bool) -> Self {
         let world = World::in_memory(&["root", "data"], encrypted);
@@ -53,23 +46,12 @@ impl Template {
             write_disks(&world, &contents(number));
             points.push((world.backup().unwrap().point, contents(number)));
         }
-        let mut paths = Vec::new();
-        files_below(world.folder.path(), &mut paths);
-        let relative = |path: &PathBuf| path.strip_prefix(world.folder.path()).unwrap().to_owned();
-        let files = paths.iter().map(|it| (relative(it), std::fs::read(it).unwrap())).collect();
-        Self { files, points, encrypted }
+        Self { files: read_files(world.folder.path()), points, encrypted }
     }
 
     fn lay_out(&self, files: &Files) -> World {
         let world = World::in_memory(&["root", "data"], self.encrypted);
-        for folder in ["repository/tmp", "repository/points", "repository/packs"] {
-            std::fs::create_dir_all(world.path(folder)).unwrap();
-        }
-        for (path, content) in files {
-            let path = world.folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
+        write_files(files, world.folder.path());
         world
     }
 

@@ -160,6 +160,7 @@ fn a_point_is_restored_to_a_device_only_with_force_and_enough_room() {
         force,
         protected: Vec::new(),
         workers: 2,
+        damaged: afterimage::destination::Damaged::Fail,
     };
     let run = |options: &RestoreOptions| -> Result<(), RestoreError> {
         let plan = plan_restore(&RealFileSystem, &repository, &catalog, &point, options)?;

@@ -79,6 +79,7 @@ impl Fixture {
             force: false,
             protected: Vec::new(),
             workers: 2,
+            damaged: afterimage::destination::Damaged::Fail,
         };
         let (fs, repository, catalog) = (&self.fs, &self.repository, &self.catalog);
         let plan = plan_restore(fs.as_ref(), repository, catalog, point, &options).unwrap();

@@ -20,6 +20,7 @@ const MIGRATIONS: &[Migration] = &[
         repository BLOB NOT NULL PRIMARY KEY, generation INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    super::verified::MIGRATION,
 ];
 
 /// What a run did.
@@ -100,7 +101,7 @@ pub struct RunOutcome {
 /// The database of runs.
 #[derive(Debug)]
 pub struct History {
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl History {

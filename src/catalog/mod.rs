@@ -15,6 +15,7 @@ mod objects;
 mod points;
 mod second;
 mod sync;
+mod verified;
 
 pub use census::{Copy, KnownPack, KnownPacks};
 pub use compare::{CatalogDifference, Comparison, How, Subject};
@@ -24,3 +25,4 @@ pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use second::SecondCatalog;
 pub use sync::SyncReport;
+pub use verified::{PointVerified, VerifiedHow};

@@ -186,6 +186,34 @@ impl Catalog {
         self.load_avoided()
     }
 
+    /// What it knows to lie in these packs, with one pass over the objects however many they are.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn objects_in(&self, packs: &[PackName]) -> Result<Vec<Location>, CatalogError> {
+        if packs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.database.write(|transaction| {
+            transaction.execute_batch(
+                "CREATE TEMP TABLE IF NOT EXISTS asked (no INTEGER PRIMARY KEY);
+                 DELETE FROM temp.asked;",
+            )?;
+            let mut note = transaction
+                .prepare_cached("INSERT INTO temp.asked SELECT no FROM pack WHERE name = ?1")?;
+            for name in packs {
+                note.execute([&name.0[..]])?;
+            }
+            let mut all = transaction.prepare_cached(
+                "SELECT pack.name, offset, stored, plain, object.kind, encoding, object.name
+                 FROM object JOIN pack ON pack.no = object.pack
+                 WHERE object.pack IN (SELECT no FROM temp.asked)",
+            )?;
+            let rows = all.query_map([], |row| location(row, ObjectName(digest(row, 6)?)))?;
+            rows.collect()
+        })
+    }
+
     /// All packs with their lengths in bytes.
     ///
     /// # Errors

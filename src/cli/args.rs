@@ -77,12 +77,12 @@ pub(super) enum Command {
     Status,
     /// Write the disks of a recovery point to files or a device.
     Restore(RestoreArgs),
-    /// Compare replicas, every byte, with the points that they are at.
-    Verify {
-        /// Replicas of the settings.
-        #[arg(long = "replica", value_name = "REPLICA", required = true, num_args = 1..)]
-        replicas: Vec<String>,
-    },
+    /// Compare what is kept with what it must be: repositories, single points, or replicas with
+    /// the points that they are at.
+    Verify(VerifyArgs),
+    /// Bring back what is damaged in repositories from wherever the same content still is, and
+    /// set the rest apart.
+    Repair(RepairArgs),
     /// Give back the space that no point needs.
     Gc {
         /// Repositories of the settings; all, if none is named.
@@ -202,6 +202,10 @@ pub(super) struct RestoreArgs {
     /// Replace existing files, overwrite a device.
     #[arg(long)]
     pub force: bool,
+    /// Restore everything that can be read. What cannot be reads as zeros, and is listed in
+    /// NAME.raw.missing.json beside each disk that lacks something.
+    #[arg(long)]
+    pub skip_damaged: bool,
     /// Do not ask before something is overwritten.
     #[arg(long)]
     pub yes: bool,
@@ -253,4 +257,58 @@ pub(super) enum CatalogCommand {
         #[arg(value_name = "REPOSITORY")]
         repositories: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(group(
+    clap::ArgGroup::new("what").required(true).args(["machine", "all", "sample", "replicas"])
+))]
+pub(super) struct VerifyArgs {
+    /// Read every byte that one point of this machine needs.
+    pub machine: Option<String>,
+    /// Which point of the machine: as for a restore.
+    #[arg(long, value_name = "POINT", default_value = "latest", requires = "machine")]
+    pub point: String,
+    /// Read every byte of repositories.
+    #[arg(long)]
+    pub all: bool,
+    /// Read a share of the packs of repositories, in percent, those first that were not read for
+    /// the longest time: once a day, one percent reads everything in a hundred days.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
+    pub sample: Option<u32>,
+    /// Only compare files with their names: needs no key, and cannot tell which points are
+    /// harmed.
+    #[arg(long, conflicts_with_all = ["machine", "sample", "replicas"])]
+    pub no_key: bool,
+    /// Replicas of the settings: every byte is compared with the points that they are at.
+    #[arg(long = "replica", value_name = "REPLICA", num_args = 1..)]
+    pub replicas: Vec<String>,
+    /// Repositories of the settings; all, if none is named.
+    #[arg(long = "repository", value_name = "REPOSITORY", num_args = 1..,
+        conflicts_with_all = ["machine", "replicas"])]
+    pub repositories: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepairArgs {
+    /// Repositories of the settings; all, if none is named.
+    #[arg(value_name = "REPOSITORY")]
+    pub repositories: Vec<String>,
+    /// A folder with a copy of the repository's files, or another repository of the settings,
+    /// which is looked into first. Replicas, sources and other repositories of the settings are
+    /// looked into in any case.
+    #[arg(long, value_name = "PATH|REPOSITORY")]
+    pub from: Vec<String>,
+    /// Show what is damaged, and change nothing.
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Do not ask before damaged files are set apart.
+    #[arg(long)]
+    pub yes: bool,
 }

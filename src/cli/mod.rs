@@ -17,12 +17,14 @@ mod lists;
 mod output;
 mod pins;
 mod prune;
+mod repair;
 mod restore;
 mod runs;
 mod select;
 mod stats;
 mod tables;
 mod text;
+mod verify;
 mod watch;
 
 use crate::catalog::RunStatus;
@@ -102,10 +104,11 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Prune(args) => prune::prune(&app, &args),
         Command::Status => Ok(lists::status(&app)),
         Command::Restore(args) => restore::restore(&app, args),
-        Command::Verify { replicas } => runs::verify(&app, &replicas),
         Command::Gc { repositories } => runs::gc(&app, &repositories),
         Command::Stats(args) => stats::stats(&app, &args),
         Command::Copy(args) => copy::copy(&app, args),
+        Command::Repair(args) => repair::repair(&app, &args),
+        Command::Verify(args) => verify::verify(&app, &args),
         Command::Catalog { command: CatalogCommand::Rebuild { repositories } } => {
             runs::catalogs(&app, &repositories, Action::CatalogRebuild)
         }
@@ -167,7 +170,8 @@ impl Command {
             Self::Replicate { .. } => Action::Replicate,
             Self::Status => Action::Status,
             Self::Restore(_) => Action::Restore,
-            Self::Verify { .. } => Action::Verify,
+            Self::Repair(_) => Action::Repair,
+            Self::Verify(_) => Action::Verify,
             Self::Gc { .. } => Action::Gc,
             Self::Stats(_) => Action::Stats,
             Self::Copy(_) => Action::Copy,

@@ -22,6 +22,7 @@ pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure>
         zone: TimeZone::system(),
         to: args.to,
         force: args.force,
+        skip_damaged: args.skip_damaged,
     };
     let prepared = prepare_restore(&app.settings, &request)?;
     let plan = prepared.plan();
@@ -74,7 +75,7 @@ fn describe(prepared: &PreparedRestore<'_>, plan: &[PlanLine], now: Timestamp) -
 }
 
 /// Asks on a terminal; anywhere else, `--yes` must have been given.
-fn confirm(app: &App, plan: &str) -> Result<(), Failure> {
+pub(super) fn confirm(app: &App, plan: &str) -> Result<(), Failure> {
     if !ask::can_ask(app) {
         let message = format!(
             "{plan}\nnothing was written, as there is no terminal to ask on; add `--yes` if that \

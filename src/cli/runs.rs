@@ -58,17 +58,6 @@ fn machines_of(app: &App, replicas: &[Name]) -> Vec<Name> {
     machines
 }
 
-pub(super) fn verify(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
-    let replicas = select::names(&app.settings, "replica", &app.settings.replicas, typed)?;
-    let mut batch = Batch::new(app, Action::Verify, replicas.len());
-    for replica in &replicas {
-        batch.run(replica.as_str(), format!("verification of {replica}"), |progress| {
-            operations::verify_replica(&app.settings, replica, progress)
-        });
-    }
-    Ok(batch.end())
-}
-
 pub(super) fn gc(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
     let mut batch = Batch::new(app, Action::Gc, names.len());

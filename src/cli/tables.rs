@@ -5,7 +5,7 @@ use crate::catalog::RunStatus;
 use crate::point::Consistency;
 use crate::report::{
     LastRun, MachineStatus, PacksUsage, PointAt, PointLine, PruneDecision, ReplicaStatus,
-    RepositoryStatus, UsageLine,
+    RepositoryStatus, UsageLine, VerifiedLine,
 };
 use crate::units::format_bytes;
 use comfy_table::{CellAlignment, Table, presets};
@@ -38,6 +38,16 @@ fn consistency(consistency: Consistency) -> &'static str {
     }
 }
 
+fn verified(verified: Option<&VerifiedLine>) -> String {
+    let Some(verified) = verified else { return "never".to_owned() };
+    let word = match (verified.good, verified.how.as_str()) {
+        (false, _) => "damaged",
+        (true, "sample") => "sampled",
+        (true, _) => "good",
+    };
+    format!("{word}, {}", text::time(verified.time))
+}
+
 pub(super) fn points(points: &[PointLine]) -> String {
     let rows = points.iter().map(|point| {
         vec![
@@ -49,9 +59,11 @@ pub(super) fn points(points: &[PointLine]) -> String {
             point.disks.len().to_string(),
             consistency(point.consistency).to_owned(),
             kept_by(point),
+            verified(point.verified.as_ref()),
         ]
     });
-    let header = ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY", "KEPT BY"];
+    let header =
+        ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY", "KEPT BY", "VERIFIED"];
     render(&header, &[1, 4, 5], rows.collect())
 }
 

@@ -1,7 +1,7 @@
 //! Sentences for people. Times are in the zone of the system.
 
 use crate::catalog::RunStatus;
-use crate::report::{Action, Summary};
+use crate::report::{Action, DamageLine, DamagedPointLine, MissingDisk, Summary};
 use crate::units::{PointId, Sequence, format_bytes, format_duration};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -49,8 +49,18 @@ pub(super) fn summary(summary: &Summary) -> String {
         Action::Replicate => {
             format!("{subject}: now at {point} ({detail}), wrote {written} in {took}")
         }
-        Action::Restore => format!("{subject}: {point} restored in {took}: {detail}"),
-        Action::Verify => format!("{subject}: equals {point}, read {read} in {took}"),
+        Action::Restore => {
+            let how = if summary.missing.is_empty() { "" } else { " as far as it can be read" };
+            format!("{subject}: {point} restored{how} in {took}: {detail}")
+        }
+        Action::Verify if summary.replica.is_some() => {
+            format!("{subject}: equals {point}, read {read} in {took}")
+        }
+        Action::Verify => {
+            let what = if point.is_empty() { "nothing is damaged" } else { point.as_str() };
+            let good = if point.is_empty() { "" } else { " is good" };
+            format!("{subject}: {what}{good}; {detail}, in {took}")
+        }
         Action::Init => format!("{subject}: created the repository {detail}"),
         Action::CatalogRebuild => {
             let how = match summary.status {
@@ -71,6 +81,55 @@ pub(super) fn summary(summary: &Summary) -> String {
         | Action::Generate
         | Action::Demo => format!("{subject}: {detail}"),
     }
+}
+
+/// `1 object`, `2 objects`.
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Something that is damaged, and what depends on it.
+pub(super) fn damage(line: &DamageLine) -> String {
+    let mut text = match &line.file {
+        Some(file) => format!("{} {file}: {}", line.kind, line.reason),
+        None => line.reason.clone(),
+    };
+    if line.object_count > 0 {
+        text += &format!("; {} damaged", count(line.object_count, "object"));
+    }
+    text += &match line.points.is_empty() {
+        true => "; points affected: none".to_owned(),
+        false => format!("; points affected: {}", list(&line.points)),
+    };
+    if !line.replicas.is_empty() {
+        text += &format!("; replicas at such a point: {}", list(&line.replicas));
+    }
+    text
+}
+
+/// A point that cannot be restored in full.
+pub(super) fn damaged_point(line: &DamagedPointLine) -> String {
+    let bytes = format_bytes(line.damaged_bytes);
+    if let Some(reason) = &line.unreadable {
+        return format!("point {}: its manifest cannot be read: {reason}", line.label);
+    }
+    let disk = |it: &MissingDisk| {
+        let ranges: Vec<String> = it
+            .ranges
+            .iter()
+            .take(5)
+            .map(|range| format!("{}-{}", range.start, range.end))
+            .collect();
+        let more = it.ranges.len().saturating_sub(5);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more ranges") };
+        format!("{} in bytes {}{more}", it.disk, ranges.join(", "))
+    };
+    let disks: Vec<String> = line.disks.iter().map(disk).collect();
+    format!("point {}: {bytes} cannot be read: {}", line.label, disks.join("; "))
 }
 
 /// How several runs ended.

@@ -167,6 +167,7 @@ impl Story<'_> {
             zone: TimeZone::UTC,
             to: to.clone(),
             force: false,
+            skip_damaged: false,
         };
         let before = self.progress.counts();
         let summary = operations::prepare_restore(self.settings, &request)?.run(self.progress)?;

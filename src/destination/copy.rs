@@ -2,79 +2,26 @@
 //! walked in order and worked on in parallel; every chunk is checked by its name before any byte
 //! of it is written.
 
-use super::target::{Background, Target, TargetError};
+mod outcome;
+
+pub use outcome::{CopyError, CopyMode, CopyOptions, CopyOutcome, Damaged};
+
+use super::target::{Background, Target};
 use crate::chunk::{CutParameters, Namer, is_zero};
 use crate::extent::{Extent, push_joined};
-use crate::point::{Leaf, Span, TreeReader, TreeRef};
-use crate::progress::{Cancelled, Progress};
+use crate::point::{Branch, Leaf, Span, TreeReader, TreeRef, surviving};
+use crate::progress::Progress;
 use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
 use crate::units::{RegionIndex, TreeName};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use outcome::joined;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Differing ranges that are kept one by one; further ones only count.
 const DIFFERENCES_MAX: usize = 10_000;
-
-/// What is done to the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyMode {
-    /// It is new and reads as zeros: only data is written.
-    Fresh,
-    /// Anything may be in it: everything is written, zeros too.
-    Overwrite,
-    /// It may hold much of the content: it is read, and only what differs is written.
-    Repair,
-    /// Nothing is written: it is read, and what differs is told.
-    Compare,
-}
-
-/// How to copy.
-#[derive(Debug, Clone, Copy)]
-pub struct CopyOptions {
-    /// What is done to the target.
-    pub mode: CopyMode,
-    /// Threads that fetch, compare and write.
-    pub workers: usize,
-}
-
-/// What a copy found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CopyOutcome {
-    /// Ranges that differed, in order; with [`CopyMode::Repair`] and [`CopyMode::Compare`] only.
-    pub differing: Vec<Extent>,
-    /// How many bytes they hold, with those that were too many to be listed.
-    pub differing_bytes: u64,
-}
-
-/// Why a copy ended early. What the target holds then is nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum CopyError {
-    /// The content could not be had.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The target failed.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The user stopped it.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    /// A worker ended without a result.
-    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
-    WorkerLost,
-}
-
-impl CopyError {
-    /// Whether trying the same again can not help.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_permanent(),
-            Self::Target(error) => error.is_permanent(),
-            Self::Cancelled(_) => false,
-            Self::WorkerLost => true,
-        }
-    }
-}
+/// Missing ranges that are kept exactly; further ones are kept as whole regions.
+const MISSING_MAX: usize = 1_000_000;
 
 /// A region to work on; `None` when it holds only zeros.
 type Work = (RegionIndex, Option<TreeName>);
@@ -115,11 +62,12 @@ pub fn copy_tree(
         joined.chain([walked]).collect()
     });
     results.into_iter().collect::<Result<(), CopyError>>()?;
-    let mut outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.differing.sort_unstable();
-    let mut joined = Vec::with_capacity(outcome.differing.len());
-    outcome.differing.iter().for_each(|extent| push_joined(&mut joined, *extent));
-    Ok(CopyOutcome { differing: joined, ..outcome })
+    let outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(CopyOutcome {
+        differing: joined(outcome.differing),
+        differing_bytes: outcome.differing_bytes,
+        missing: joined(outcome.missing),
+    })
 }
 
 /// Stops the walk when the workers are gone; the reason is theirs.
@@ -132,6 +80,18 @@ impl From<StoreError> for WalkEnd {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)
     }
+}
+
+fn end_of_walk(walked: Result<(), WalkEnd>) -> Result<(), CopyError> {
+    match walked {
+        Ok(()) | Err(WalkEnd::NobodyListens) => Ok(()),
+        Err(WalkEnd::Failed(error)) => Err(error.into()),
+    }
+}
+
+/// Whether the error says that content is damaged or gone.
+fn is_damage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Damaged(_) | StoreError::Unknown { .. })
 }
 
 struct Copy<'a> {
@@ -152,6 +112,9 @@ impl Copy<'_> {
         let mut objects = self.repository.reader(self.index)?;
         let send = |work: Work| sender.send(work).map_err(|_| WalkEnd::NobodyListens);
         let mut next = 0;
+        if self.options.damaged == Damaged::Skip {
+            return self.walk_surviving(&mut objects, &send);
+        }
         let walked = TreeReader::new(&mut objects).differing::<WalkEnd>(
             &TreeRef::EMPTY,
             self.tree,
@@ -162,10 +125,30 @@ impl Copy<'_> {
             },
         );
         let regions = self.cut.region_count(self.tree.size_bytes);
-        match walked.and_then(|()| self.send_zeros(next, regions, &send)) {
-            Ok(()) | Err(WalkEnd::NobodyListens) => Ok(()),
-            Err(WalkEnd::Failed(error)) => Err(error.into()),
-        }
+        end_of_walk(walked.and_then(|()| self.send_zeros(next, regions, &send)))
+    }
+
+    /// As [`Copy::walk`], past what is damaged: that is sent as zeros.
+    fn walk_surviving(
+        &self,
+        objects: &mut ObjectReader<'_>,
+        send: &dyn Fn(Work) -> Result<(), WalkEnd>,
+    ) -> Result<(), CopyError> {
+        let mut next = 0;
+        let mut reader = TreeReader::new(objects);
+        let walked = surviving::<WalkEnd>(&mut reader, self.tree, &mut |branch| match branch {
+            Branch::Leaf(region, name) => {
+                self.send_zeros(next, region.0, send)?;
+                next = region.0 + 1;
+                send((region, Some(name)))
+            }
+            Branch::Lost(extent, _) => {
+                self.missing(extent);
+                Ok(())
+            }
+        });
+        let regions = self.cut.region_count(self.tree.size_bytes);
+        end_of_walk(walked.and_then(|()| self.send_zeros(next, regions, send)))
     }
 
     fn send_zeros(
@@ -199,14 +182,36 @@ impl Copy<'_> {
                 break;
             }
             let len = self.cut.region_len(region, self.tree.size_bytes);
-            let leaf = match name {
-                Some(name) => TreeReader::new(&mut worker.objects).leaf(name, len)?,
-                None => Leaf { spans: vec![Span::Hole { len }] },
+            let start = self.cut.region_start(region);
+            let read = name.map(|name| TreeReader::new(&mut worker.objects).leaf(name, len));
+            let leaf = match read.transpose() {
+                Ok(leaf) => leaf.unwrap_or(Leaf { spans: vec![Span::Hole { len }] }),
+                Err(error) if self.options.damaged == Damaged::Skip && is_damage(&error) => {
+                    self.missing(Extent::between(start, start + u64::from(len)));
+                    Leaf { spans: vec![Span::Hole { len }] }
+                }
+                Err(error) => return Err(error.into()),
             };
-            worker.region(self.cut.region_start(region), len, &leaf)?;
+            worker.region(start, len, &leaf)?;
             self.progress.add_done(u64::from(len));
         }
         Ok(())
+    }
+
+    /// The repository cannot give `extent` back. All of them are kept, as the list is the only
+    /// thing that tells these zeros from true ones; a list that grows without end gets coarser,
+    /// and then says too much, never too little.
+    fn missing(&self, extent: Extent) {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcome.missing.len() < MISSING_MAX {
+            return outcome.missing.push(extent);
+        }
+        let region_bytes = u64::from(self.cut.region_bytes);
+        let end = extent.end().next_multiple_of(region_bytes).min(self.tree.size_bytes);
+        let whole = Extent::between(extent.start() / region_bytes * region_bytes, end);
+        if outcome.missing.last() != Some(&whole) {
+            outcome.missing.push(whole);
+        }
     }
 
     fn differs(&self, extent: Extent) {
@@ -268,11 +273,65 @@ impl Worker<'_> {
         };
         let range =
             |extent: &Extent| (extent.start() - start) as usize..(extent.end() - start) as usize;
-        objects.chunks::<CopyError>(wanted, |index, content| {
+        let fetched = objects.chunks::<CopyError>(wanted, |index, content| {
             buffer[range(&places[index])].copy_from_slice(content);
             copy.progress.add_read(content.len() as u64);
             Ok(())
-        })?;
+        });
+        match fetched {
+            Err(CopyError::Store(error))
+                if copy.options.damaged == Damaged::Skip && is_damage(&error) =>
+            {
+                return self.write_singly(start, wanted, places);
+            }
+            other => other?,
+        }
+        self.write_runs(start, places, background)
+    }
+
+    /// As [`Worker::write`], where at least one of the chunks is damaged.
+    fn write_singly(
+        &mut self,
+        start: u64,
+        wanted: &[Wanted],
+        places: &[Extent],
+    ) -> Result<(), CopyError> {
+        let mut good = Vec::with_capacity(wanted.len());
+        for (chunk, place) in wanted.iter().zip(places) {
+            let Self { copy, objects, buffer, .. } = self;
+            let at = (place.start() - start) as usize..(place.end() - start) as usize;
+            let fetched = objects.chunks::<CopyError>(&[*chunk], |_, content| {
+                buffer[at.clone()].copy_from_slice(content);
+                copy.progress.add_read(content.len() as u64);
+                Ok(())
+            });
+            match fetched {
+                Ok(()) => good.push(*place),
+                Err(CopyError::Store(error)) if is_damage(&error) => {
+                    copy.missing(*place);
+                    if copy.options.mode != CopyMode::Fresh {
+                        copy.target.zero(*place, Background::Unknown)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let background = match self.copy.options.mode {
+            CopyMode::Fresh => Background::Zeros,
+            _ => Background::Unknown,
+        };
+        self.write_runs(start, &good, background)
+    }
+
+    fn write_runs(
+        &self,
+        start: u64,
+        places: &[Extent],
+        background: Background,
+    ) -> Result<(), CopyError> {
+        let (copy, buffer) = (self.copy, &self.buffer);
+        let range =
+            |extent: &Extent| (extent.start() - start) as usize..(extent.end() - start) as usize;
         let mut runs = Vec::new();
         places.iter().for_each(|extent| push_joined(&mut runs, *extent));
         for run in &runs {

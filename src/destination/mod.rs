@@ -20,7 +20,7 @@ mod target;
 mod tests;
 
 pub use apply::{Applied, ApplyError, apply};
-pub use copy::{CopyError, CopyMode, CopyOptions, CopyOutcome, copy_tree};
+pub use copy::{CopyError, CopyMode, CopyOptions, CopyOutcome, Damaged, copy_tree};
 pub use home::ReplicaHome;
 pub use journal::{
     JournalDisk, JournalError, JournalHeader, JournalReader, JournalRef, JournalWriter, Record,

@@ -95,7 +95,8 @@ pub fn read_whole(fs: &dyn FileSystem, path: &Path, len_max: u64) -> Result<Vec<
     let len = handle.size()?;
     if len > len_max {
         let reason = format!("it has {len} bytes, at most {len_max} are expected");
-        return Err(FileError::new("read", path, std::io::Error::other(reason)));
+        let too_long = std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason);
+        return Err(FileError::new("read", path, too_long));
     }
     let mut bytes = vec![0; len as usize];
     handle.read_exact_at(&mut bytes, 0)?;

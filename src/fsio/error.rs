@@ -49,6 +49,20 @@ impl FileError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
+    /// Whether the medium does not give back what was written to it: rot, not a moment's trouble.
+    pub fn is_of_the_medium(&self) -> bool {
+        let codes = [rustix::io::Errno::IO, rustix::io::Errno::BADMSG, rustix::io::Errno::UCLEAN];
+        let code = self.source.raw_os_error();
+        codes.iter().any(|errno| Some(errno.raw_os_error()) == code)
+    }
+
+    /// Whether it tells of the file that is read: the medium does not give it back, or its length
+    /// is impossible. Anything else, such as a missing permission, says nothing of it.
+    pub fn is_damage(&self) -> bool {
+        let lengths = [io::ErrorKind::UnexpectedEof, io::ErrorKind::FileTooLarge];
+        self.is_of_the_medium() || lengths.contains(&self.source.kind())
+    }
+
     /// Whether trying the same again can not help.
     pub fn is_permanent(&self) -> bool {
         !matches!(

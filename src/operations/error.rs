@@ -118,6 +118,19 @@ pub enum OperationError {
         /// What differs.
         ranges: String,
     },
+    /// A verification found damage in a repository.
+    #[error(
+        "repository {repository} is damaged in {count} place{}; points that cannot be restored in \
+         full: {points}; run `afterimage repair {repository}`", if *count == 1 { "" } else { "s" }
+    )]
+    DamageFound {
+        /// The repository.
+        repository: Name,
+        /// How many things are damaged.
+        count: usize,
+        /// The points, in words.
+        points: String,
+    },
     /// Something of the repository is damaged or lost.
     #[error("{error}; points affected: {points}")]
     Damaged {
@@ -296,7 +309,8 @@ impl OperationError {
             | Self::Note { .. }
             | Self::TimeZone { .. }
             | Self::File(_)
-            | Self::Differs { .. } => Root::Other,
+            | Self::Differs { .. }
+            | Self::DamageFound { .. } => Root::Other,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::error::known;
 use super::open::{OpenRepository, open_repository};
 use super::{OperationError, PointsReport, damage, points};
+use crate::catalog::History;
 use crate::point::Point;
 use crate::report::PointLine;
 use crate::settings::Settings;
@@ -53,9 +54,26 @@ fn look(settings: &Settings, repository: &Name, machine: &Name) -> Result<Found,
 /// When nobody knows the machine, or its repository cannot be opened or listed.
 pub fn machine_points(settings: &Settings, machine: &str) -> Result<PointsReport, OperationError> {
     let found = find(settings, machine)?;
-    let lines = found.points.iter().map(|point| PointLine::new(&found.repository, point));
+    let lines = point_lines(settings, &found.repository, &found.open, &found.points);
     let warnings = found.damages.iter().map(|one| damage::describe(&found.open, one));
-    let mut report = PointsReport { points: lines.collect(), warnings: warnings.collect() };
+    let mut report = PointsReport { points: lines, warnings: warnings.collect() };
     points::add_holds(settings, &found.open, &mut report.points, &mut report.warnings);
     Ok(report)
+}
+
+/// What is told of points, with what their last verifications say.
+pub(super) fn point_lines(
+    settings: &Settings,
+    repository: &Name,
+    open: &OpenRepository,
+    points: &[Point],
+) -> Vec<PointLine> {
+    let id = open.repository.header().id;
+    // A history that cannot be read is told by `status`.
+    let verified = History::open(&settings.state_dir)
+        .and_then(|history| history.verified_points(id))
+        .unwrap_or_default();
+    let line =
+        |point: &Point| PointLine::new(repository, point).with_verified(verified.get(&point.id));
+    points.iter().map(line).collect()
 }

@@ -4,15 +4,18 @@ use super::find::{Found, find};
 use super::open::{OpenRepository, workers};
 use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage};
-use crate::catalog::RunKind;
+use crate::catalog::{RunKind, RunStatus};
+use crate::destination::Damaged;
 use crate::fsio::{FileStat, FileSystem, RealFileSystem};
 use crate::point::Point;
 use crate::progress::Progress;
-use crate::recover::{self, PointChoice, RestoreError, RestoreOptions, RestorePlan, choose_point};
-use crate::report::{PlanLine, PointAt, PointLine};
+use crate::recover::{
+    self, Missing, PointChoice, RestoreError, RestoreOptions, RestorePlan, choose_point,
+};
+use crate::report::{MissingDisk, PlanLine, PointAt, PointLine};
 use crate::settings::Settings;
 use crate::store::{Lease, StoreError};
-use crate::units::Name;
+use crate::units::{Name, format_bytes};
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
 
@@ -31,6 +34,8 @@ pub struct RestoreRequest {
     pub to: PathBuf,
     /// Existing files are replaced, devices overwritten.
     pub force: bool,
+    /// What cannot be read is left out and listed, instead of ending the restore.
+    pub skip_damaged: bool,
 }
 
 /// A restore that was planned and can be done. Meanwhile nothing is removed from the repository.
@@ -70,6 +75,7 @@ pub fn prepare_restore<'s>(
         force: request.force,
         protected: protected(settings, fs.as_ref()),
         workers: workers(),
+        damaged: if request.skip_damaged { Damaged::Skip } else { Damaged::Fail },
     };
     let plan =
         recover::plan_restore(fs.as_ref(), &open.repository, &open.catalog, &point, &options)
@@ -119,8 +125,36 @@ impl PreparedRestore<'_> {
             let paths: Vec<String> =
                 restored.paths.iter().map(|path| path.display().to_string()).collect();
             done.detail = Some(format!("wrote {}", paths.join(", ")));
+            tell_missing(&restored.missing, &mut done);
             Ok(done)
         })
+    }
+}
+
+/// What is missing makes the run incomplete, and is told.
+fn tell_missing(missing: &[Missing], done: &mut Done) {
+    if missing.is_empty() {
+        return;
+    }
+    done.status = RunStatus::Incomplete;
+    let bytes: u64 = missing.iter().map(Missing::bytes).sum();
+    done.reason = Some(format!("{} could not be read and are zeros", format_bytes(bytes)));
+    for disk in missing {
+        let map = match &disk.map {
+            Some(path) => format!("the map of them is {}", path.display()),
+            None => "a device has no map beside it: `--json` lists them".to_owned(),
+        };
+        done.warnings.push(format!(
+            "disk {}: {} in {} ranges could not be read and are zeros; {map}",
+            disk.disk,
+            format_bytes(disk.bytes()),
+            disk.ranges.len()
+        ));
+        done.missing.push(MissingDisk {
+            disk: disk.disk.clone(),
+            missing_bytes: disk.bytes(),
+            ranges: disk.ranges.iter().map(|&range| range.into()).collect(),
+        });
     }
 }
 

@@ -5,7 +5,7 @@ use crate::catalog::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 use crate::destination::PointRef;
 use crate::point::Point;
 use crate::progress::{Counts, Progress};
-use crate::report::{DifferingDisk, ExitCode, PointAt, Summary};
+use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
 use crate::units::{Name, RunId};
@@ -47,6 +47,11 @@ impl About {
         Self { kind, repository: Some(repository.clone()), machine: None, replica: None }
     }
 
+    /// A run on something that turns out not to be there.
+    pub fn anything(kind: RunKind) -> Self {
+        Self { kind, repository: None, machine: None, replica: None }
+    }
+
     /// A run on a machine.
     pub fn machine(kind: RunKind, machine: &Name) -> Self {
         Self { kind, repository: None, machine: Some(machine.clone()), replica: None }
@@ -70,6 +75,7 @@ pub(super) struct Done {
     pub differing: Vec<DifferingDisk>,
     pub points_removed: Option<usize>,
     pub points_kept: Option<usize>,
+    pub missing: Vec<MissingDisk>,
     /// Of a run that was done to the end, but found what it should not.
     pub error: Option<OperationError>,
 }
@@ -87,6 +93,7 @@ impl Done {
             differing: Vec::new(),
             points_removed: None,
             points_kept: None,
+            missing: Vec::new(),
             error: None,
         }
     }
@@ -165,6 +172,7 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
     summary.differing = done.differing;
     summary.points_removed = done.points_removed;
     summary.points_kept = done.points_kept;
+    summary.missing = done.missing;
     match done.error {
         None => Ok(summary),
         Some(error) => Err(Box::new(FailedRun { error, summary })),

@@ -1,6 +1,7 @@
 //! What there is: points, and the state of everything.
 
 use super::error::known;
+use super::find::point_lines;
 use super::open::open_repository;
 use super::{OpenRepository, OperationError, damage, points, replicate};
 use crate::catalog::{History, RunKind, RunRecord};
@@ -71,9 +72,9 @@ pub fn repository_points(
     let open = open_repository(settings, name)?;
     let report = open.catalog.sync(&open.repository)?;
     let all = open.catalog.points(None)?;
-    let lines = all.iter().map(|point| PointLine::new(name, point));
+    let lines = point_lines(settings, name, &open, &all);
     let warnings = report.damages.iter().map(|found| damage::describe(&open, found));
-    let mut report = PointsReport { points: lines.collect(), warnings: warnings.collect() };
+    let mut report = PointsReport { points: lines, warnings: warnings.collect() };
     points::add_holds(settings, &open, &mut report.points, &mut report.warnings);
     Ok(report)
 }
@@ -206,7 +207,7 @@ fn replica_status(
     status
 }
 
-fn record(
+pub(super) fn record(
     settings: &Settings,
     replica: &ReplicaSettings,
 ) -> Result<Option<ReplicaRecord>, OperationError> {

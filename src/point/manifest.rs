@@ -217,6 +217,7 @@ pub fn load_point(repository: &Repository, id: PointId) -> Result<Point, StoreEr
     let bytes = fsio::read_whole(repository.file_system().as_ref(), &path, MANIFEST_BYTES_MAX)
         .map_err(|error| match error.not_found() {
             true => damaged("it is missing".to_owned()).into(),
+            false if error.is_damage() => damaged(error.to_string()).into(),
             false => StoreError::from(error),
         })?;
     if PointId(Sha256::digest(&bytes).into()) != id {

@@ -14,6 +14,8 @@ mod node;
 mod reach;
 mod region;
 mod removal;
+mod survey;
+mod surviving;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -35,5 +37,7 @@ pub use node::FAN_OUT;
 pub use reach::Reach;
 pub use region::{RegionContext, RegionStore};
 pub use removal::{Removal, commit_removal, removed_among};
+pub use survey::{Lost, Survey};
+pub use surviving::{Branch, surviving};
 pub use tree::{RegionChange, TreeReader, TreeRef};
 pub use walk::TreeVisitor;

@@ -45,6 +45,11 @@ impl<'a, 'r> TreeReader<'a, 'r> {
         Self { objects, cut }
     }
 
+    /// How disks are cut in this repository.
+    pub(super) fn cut(&self) -> &CutParameters {
+        &self.cut
+    }
+
     /// The leaf with this name, for a region of `region_len` bytes.
     ///
     /// # Errors
@@ -52,10 +57,6 @@ impl<'a, 'r> TreeReader<'a, 'r> {
     pub fn leaf(&mut self, name: TreeName, region_len: u32) -> Result<Leaf, StoreError> {
         let bytes = self.objects.tree_object(name, ObjectKind::Leaf)?;
         Leaf::decode(&bytes, region_len, &self.cut).map_err(|reason| misfit(name, reason))
-    }
-
-    pub(super) fn cut(&self) -> CutParameters {
-        self.cut
     }
 
     pub(super) fn node(&mut self, name: TreeName, level: u8) -> Result<Node, StoreError> {
@@ -163,6 +164,6 @@ struct Walk {
     old_level: u8,
 }
 
-fn misfit(name: TreeName, reason: &'static str) -> StoreError {
+pub(super) fn misfit(name: TreeName, reason: &'static str) -> StoreError {
     Damage::Tree { object: name.into(), reason }.into()
 }

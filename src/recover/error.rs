@@ -5,7 +5,7 @@ use crate::catalog::CatalogError;
 use crate::destination::{CopyError, TargetError};
 use crate::fsio::FileError;
 use crate::progress::Cancelled;
-use crate::store::StoreError;
+use crate::store::{Damage, StoreError};
 use crate::units::{Name, format_bytes};
 use std::path::PathBuf;
 
@@ -88,7 +88,7 @@ pub enum RestoreError {
         error: Box<TargetError>,
     },
     /// Copying failed.
-    #[error("disk {disk}: {error}")]
+    #[error("disk {disk}: {error}{}", advice(error))]
     Copy {
         /// The disk.
         disk: Name,
@@ -97,7 +97,7 @@ pub enum RestoreError {
         error: Box<CopyError>,
     },
     /// The repository failed.
-    #[error(transparent)]
+    #[error("{0}{advice}", advice = advice_of(.0))]
     Store(#[from] StoreError),
     /// The catalog failed.
     #[error(transparent)]
@@ -108,6 +108,22 @@ pub enum RestoreError {
     /// The user stopped it.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+fn advice(error: &CopyError) -> &'static str {
+    if let CopyError::Store(error) = error { advice_of(error) } else { "" }
+}
+
+/// What else can be done where content is damaged or gone.
+fn advice_of(error: &StoreError) -> &'static str {
+    match error {
+        // Without its manifest nothing is left of a point.
+        StoreError::Damaged(Damage::Manifest { .. }) => "",
+        StoreError::Damaged(_) | StoreError::Unknown { .. } => {
+            "; `--skip-damaged` restores everything else and lists what is missing"
+        }
+        _ => "",
+    }
 }
 
 impl RestoreError {

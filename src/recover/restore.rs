@@ -4,12 +4,16 @@
 //! name, and it is durable. Until then it is called `NAME.partial`.
 
 use super::RestoreError;
-use crate::destination::{CopyMode, CopyOptions, Target, TargetAccess, TargetKind, copy_tree};
+use super::missing::{Missing, map_path, readable_bytes, write_map};
+use crate::destination::{
+    CopyMode, CopyOptions, Damaged, Target, TargetAccess, TargetKind, copy_tree,
+};
+use crate::extent::Extent;
 use crate::fsio::{FileKind, FileStat, FileSystem, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, TreeRef, load_point, thin_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
-use crate::units::Name;
+use crate::units::{Name, PointId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,11 +30,15 @@ pub struct RestoreOptions {
     pub protected: Vec<(FileStat, String)>,
     /// Threads that fetch and write.
     pub workers: usize,
+    /// What becomes of content that the repository cannot give back.
+    pub damaged: Damaged,
 }
 
 /// What will be written where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePlan {
+    /// The point.
+    pub point: PointId,
     /// Each item.
     pub items: Vec<RestoreItem>,
 }
@@ -53,6 +61,8 @@ pub struct RestoreItem {
 pub struct Restored {
     /// Final paths, in the order of the plan.
     pub paths: Vec<PathBuf>,
+    /// What is missing in them.
+    pub missing: Vec<Missing>,
 }
 
 /// Decides what will be written where, and refuses what must not be. Nothing is written.
@@ -94,7 +104,7 @@ pub fn plan_restore(
         check_item(fs, repository, item, options)?;
     }
     check_room(fs, repository, index, &items, options)?;
-    Ok(RestorePlan { items })
+    Ok(RestorePlan { point: point.id, items })
 }
 
 fn ends_with_slash(path: &Path) -> bool {
@@ -185,7 +195,10 @@ fn check_room(
     let images = items.iter().filter(|item| item.kind == TargetKind::Image);
     let mut needed_bytes = 0;
     for item in images {
-        needed_bytes += thin_bytes(repository, index, &item.tree)?;
+        needed_bytes += match options.damaged {
+            Damaged::Fail => thin_bytes(repository, index, &item.tree)?,
+            Damaged::Skip => readable_bytes(repository, index, &item.tree)?,
+        };
     }
     let path = if options.to.is_dir() { options.to.clone() } else { existing_folder(&options.to) };
     let free_bytes = fs.free_bytes(&path)?;
@@ -211,19 +224,24 @@ pub fn restore(
     for item in &plan.items {
         progress.add_total(item.tree.size_bytes);
     }
-    let mut paths = Vec::with_capacity(plan.items.len());
+    let mut restored = Restored { paths: Vec::new(), missing: Vec::new() };
     for item in &plan.items {
-        match item.kind {
+        let missing = match item.kind {
             TargetKind::Image => {
-                restore_image(fs, repository, index, item, options, progress)?;
+                restore_image(fs, repository, index, (plan.point, item), options, progress)?
             }
             TargetKind::Device => {
-                restore_device(fs.as_ref(), repository, index, item, options, progress)?;
+                restore_device(fs.as_ref(), repository, index, item, options, progress)?
             }
+        };
+        if !missing.is_empty() {
+            let map = (item.kind == TargetKind::Image).then(|| map_path(&item.path));
+            let disk = item.name.clone();
+            restored.missing.push(Missing { disk, ranges: missing, map });
         }
-        paths.push(item.path.clone());
+        restored.paths.push(item.path.clone());
     }
-    Ok(Restored { paths })
+    Ok(restored)
 }
 
 /// A partial file, removed unless it was given its final name.
@@ -246,10 +264,10 @@ fn restore_image(
     fs: &Arc<dyn FileSystem>,
     repository: &Repository,
     index: &dyn ObjectIndex,
-    item: &RestoreItem,
+    (point, item): (PointId, &RestoreItem),
     options: &RestoreOptions,
     progress: &Progress,
-) -> Result<(), RestoreError> {
+) -> Result<Vec<Extent>, RestoreError> {
     fs.create_dir_all(&parent_dir(&item.path))?;
     let mut path = item.path.clone().into_os_string();
     path.push(".partial");
@@ -259,10 +277,12 @@ fn restore_image(
     let target = Target::create(fs.as_ref(), &path).map_err(error)?;
     let mut partial = Partial { fs: fs.as_ref(), path, done: false };
     target.resize(item.tree.size_bytes).map_err(error)?;
-    let copy = CopyOptions { mode: CopyMode::Fresh, workers: options.workers };
-    copy_tree(repository, index, &item.tree, &target, copy, progress)
+    let RestoreOptions { workers, damaged, .. } = *options;
+    let copy = CopyOptions { mode: CopyMode::Fresh, workers, damaged };
+    let outcome = copy_tree(repository, index, &item.tree, &target, copy, progress)
         .map_err(|error| RestoreError::copy(&item.name, error))?;
     target.sync().map_err(error)?;
+    write_map(fs, point, item, &outcome.missing)?;
     let renamed = match options.force {
         true => fs.rename(&partial.path, &item.path),
         false => fs.rename_no_replace(&partial.path, &item.path),
@@ -272,7 +292,8 @@ fn restore_image(
         false => error.into(),
     })?;
     partial.done = true;
-    Ok(fs.sync_dir(&parent_dir(&item.path))?)
+    fs.sync_dir(&parent_dir(&item.path))?;
+    Ok(outcome.missing)
 }
 
 /// What an interrupted restore left goes, unless another one is still writing to it.
@@ -294,13 +315,15 @@ fn restore_device(
     item: &RestoreItem,
     options: &RestoreOptions,
     progress: &Progress,
-) -> Result<(), RestoreError> {
+) -> Result<Vec<Extent>, RestoreError> {
     let error = |error| RestoreError::target(&item.name, error);
     let target = Target::open(fs, &item.path, Some(TargetKind::Device), TargetAccess::Write)
         .map_err(error)?;
     target.check_room(item.tree.size_bytes).map_err(error)?;
-    let copy = CopyOptions { mode: CopyMode::Overwrite, workers: options.workers };
-    copy_tree(repository, index, &item.tree, &target, copy, progress)
+    let RestoreOptions { workers, damaged, .. } = *options;
+    let copy = CopyOptions { mode: CopyMode::Overwrite, workers, damaged };
+    let outcome = copy_tree(repository, index, &item.tree, &target, copy, progress)
         .map_err(|error| RestoreError::copy(&item.name, error))?;
-    target.sync().map_err(error)
+    target.sync().map_err(error)?;
+    Ok(outcome.missing)
 }

@@ -5,8 +5,8 @@ use super::session::{ReplicaSession, TargetSpec, disk_records};
 use super::update::ReplicateRequest;
 use super::{ReplayError, update};
 use crate::destination::{
-    CopyMode, CopyOptions, DiskRecord, ReplicaRecord, State, Superblock, Target, TargetAccess,
-    TargetKind, copy_tree,
+    CopyMode, CopyOptions, Damaged, DiskRecord, ReplicaRecord, State, Superblock, Target,
+    TargetAccess, TargetKind, copy_tree,
 };
 use crate::fsio::{existing_folder, parent_dir};
 use crate::point::{Point, thin_bytes};
@@ -48,7 +48,7 @@ pub(super) fn seed(
             None => (create(session, spec)?, CopyMode::Fresh),
         };
         target.resize(disk.size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;
-        let options = CopyOptions { mode, workers: request.workers };
+        let options = CopyOptions { mode, workers: request.workers, damaged: Damaged::Fail };
         let copied = copy_tree(repository, index, &disk.tree(), &target, options, progress)
             .map_err(|error| ReplayError::copy(&spec.disk, error))?;
         target.sync().map_err(|e| ReplayError::target(&spec.disk, e))?;

@@ -1,6 +1,7 @@
 //! Points, plans and the state of things.
 
-use crate::catalog::RunStatus;
+use super::VerifiedLine;
+use crate::catalog::{PointVerified, RunStatus};
 use crate::point::{Consistency, Point};
 use crate::units::{Name, PointId, RepositoryId, RunId, Sequence};
 use jiff::Timestamp;
@@ -59,6 +60,9 @@ pub struct PointLine {
     /// Until when it cannot be removed, where that is still to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Timestamp>,
+    /// What its last verification says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VerifiedLine>,
 }
 
 /// A pin of a point.
@@ -110,7 +114,20 @@ impl PointLine {
             run: manifest.run,
             pins: Vec::new(),
             locked_until: None,
+            verified: None,
         }
+    }
+
+    /// With what its last verification says.
+    #[must_use]
+    pub fn with_verified(mut self, verified: Option<&PointVerified>) -> Self {
+        self.verified = verified.map(|verified| VerifiedLine {
+            time: verified.time,
+            how: verified.how.word().to_owned(),
+            good: verified.is_good,
+            damaged_bytes: verified.damaged_bytes,
+        });
+        self
     }
 
     /// Size of all disks together, in bytes.

@@ -2,11 +2,13 @@
 //!
 //! Each line of `--json` is one [`Message`].
 
+mod damage;
 mod exit;
 mod lines;
 mod summary;
 mod usage;
 
+pub use damage::{DamageLine, DamagedPointLine, MissingDisk, PointLabel, VerifiedLine};
 pub use exit::ExitCode;
 pub use lines::{
     Activity, DiskLine, LastRun, MachineStatus, PinLine, PlanLine, PointAt, PointLine,
@@ -37,6 +39,10 @@ pub enum Message {
     Plan(PlanLine),
     /// What becomes of a point when its machine is pruned.
     PruneDecision(PruneDecision),
+    /// Something of a repository that is damaged.
+    Damage(DamageLine),
+    /// A point that cannot be restored in full.
+    DamagedPoint(DamagedPointLine),
     /// A step of the demonstration.
     Step(StepLine),
     /// Something that is right in the settings, but does less than may be expected.

@@ -1,5 +1,6 @@
 //! How a run, or a whole command, ended.
 
+use super::MissingDisk;
 use crate::catalog::{RunKind, RunStatus};
 use crate::extent::Extent;
 use crate::progress::Counts;
@@ -119,6 +120,9 @@ pub struct Summary {
     /// How many points stayed, of a prune.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points_kept: Option<usize>,
+    /// What could not be read, of a point that was restored all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingDisk>,
     /// How many runs ended how, of a command that had any number of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Tally>,
@@ -149,6 +153,7 @@ impl Summary {
             differing: Vec::new(),
             points_removed: None,
             points_kept: None,
+            missing: Vec::new(),
             runs: None,
         }
     }

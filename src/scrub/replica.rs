@@ -2,7 +2,7 @@
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::destination::{
-    CopyError, CopyMode, CopyOptions, CopyOutcome, DiskRecord, PointRef, ReplicaHome,
+    CopyError, CopyMode, CopyOptions, CopyOutcome, Damaged, DiskRecord, PointRef, ReplicaHome,
     ReplicaRecord, State, Superblock, SuperblockError, Target, TargetAccess, TargetError,
     TargetKind, copy_tree,
 };
@@ -103,6 +103,9 @@ pub enum VerifyError {
     /// The user stopped it.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+    /// A worker ended without a result.
+    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
+    WorkerLost,
 }
 
 /// Compares a replica with its point and says what differs. Nothing is written.
@@ -184,9 +187,14 @@ fn compare(
     // A target that is shorter cannot be read to the end: all of it counts as different.
     if target.size() < tree.size_bytes {
         let missing = Extent::between(target.size(), tree.size_bytes);
-        return Ok(CopyOutcome { differing: vec![missing], differing_bytes: missing.len() });
+        return Ok(CopyOutcome {
+            differing: vec![missing],
+            differing_bytes: missing.len(),
+            missing: Vec::new(),
+        });
     }
-    let options = CopyOptions { mode: CopyMode::Compare, workers: request.workers };
+    let options =
+        CopyOptions { mode: CopyMode::Compare, workers: request.workers, damaged: Damaged::Fail };
     let compared = copy_tree(repository, catalog, &tree, target, options, progress);
     let mut outcome = compared.map_err(|error| match error {
         CopyError::Cancelled(cancelled) => cancelled.into(),

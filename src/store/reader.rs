@@ -1,10 +1,10 @@
 //! Reading objects from packs, each one checked against its name.
 
 use super::codec::Codec;
-use super::pack::{Location, ObjectKind, PACK_HEADER_BYTES, PackHeader, damaged, object_bound};
+use super::opening::Opener;
+use super::pack::{Location, ObjectKind, PACK_HEADER_BYTES, PackHeader, damaged};
 use super::seal::Sealer;
 use super::{Damage, Repository, StoreError};
-use crate::chunk::Namer;
 use crate::fsio::{FileHandle, OpenMode};
 use crate::units::{ChunkName, ObjectName, PackName, TreeName};
 use std::collections::HashMap;
@@ -16,6 +16,9 @@ const OPEN_PACKS_MAX: usize = 32;
 const READ_GAP_BYTES: u32 = 32 * 1024;
 /// The most bytes of one read, except for one larger object.
 const READ_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
+/// Damaged copies that a reader remembers.
+const FAULTS_MAX: usize = 256;
 
 /// Knows where objects lie.
 pub trait ObjectIndex: Send + Sync {
@@ -43,16 +46,28 @@ pub struct Wanted {
     pub len: u32,
 }
 
+/// What an object must be.
+struct Expected {
+    name: ObjectName,
+    kind: ObjectKind,
+    len: Option<u32>,
+}
+
+impl From<Wanted> for Expected {
+    fn from(want: Wanted) -> Self {
+        Self { name: want.name.into(), kind: ObjectKind::Chunk, len: Some(want.len) }
+    }
+}
+
 /// Reads objects. One for each thread.
 pub struct ObjectReader<'r> {
     repository: &'r Repository,
     index: &'r dyn ObjectIndex,
-    namer: Namer,
-    codec: Codec,
+    opener: Opener,
     open: HashMap<PackName, OpenPack>,
     clock: u64,
     raw: Vec<u8>,
-    plain: Vec<u8>,
+    faults: Vec<Damage>,
 }
 
 pub(super) struct OpenPack {
@@ -72,15 +87,15 @@ impl<'r> ObjectReader<'r> {
         repository: &'r Repository,
         index: &'r dyn ObjectIndex,
     ) -> Result<Self, StoreError> {
+        let (keys, codec) = (repository.keys(), Codec::new(repository.compression_level())?);
         Ok(Self {
             repository,
             index,
-            namer: repository.keys().namer(),
-            codec: Codec::new(repository.compression_level())?,
+            opener: Opener::new(keys.repository(), keys.namer(), codec),
             open: HashMap::new(),
             clock: 0,
             raw: Vec::new(),
-            plain: Vec::new(),
+            faults: Vec::new(),
         })
     }
 
@@ -89,26 +104,42 @@ impl<'r> ObjectReader<'r> {
         self.repository
     }
 
+    /// Copies that were found to be damaged, also where another copy served: the first ones since
+    /// they were last taken.
+    pub fn take_faults(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.faults)
+    }
+
     /// The bytes of a leaf or node.
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] or [`StoreError::Damaged`].
+    /// [`StoreError::Unknown`] or [`StoreError::Damaged`], when no copy of it is good.
     pub fn tree_object(&mut self, name: TreeName, kind: ObjectKind) -> Result<Vec<u8>, StoreError> {
         let location = self.locate_all(&[name.into()])?[0];
-        if location.entry.kind != kind {
-            return Err(object_damage(&location, "it is of another kind").into());
+        let expected = Expected { name: name.into(), kind, len: None };
+        if let Err(error) = self.open_at(&expected, &location) {
+            self.open_another(&expected, location, error)?;
         }
-        self.fetch(&[location])?;
-        self.decode(&location, 0)?;
-        if self.namer.tree(&self.plain) == name {
-            Ok(std::mem::take(&mut self.plain))
-        } else {
-            Err(object_damage(&location, "its content does not match its name").into())
+        Ok(self.opener.plain().to_vec())
+    }
+
+    /// The content of the object that lies at `place`, whatever an index says of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it is not what its name says.
+    pub fn object_at(&mut self, place: &Location) -> Result<&[u8], StoreError> {
+        let entry = place.entry;
+        if !place.is_possible() {
+            return Err(StoreError::Misplaced { name: entry.name });
         }
+        let expected = Expected { name: entry.name, kind: entry.kind, len: None };
+        self.open_at(&expected, place)?;
+        Ok(self.opener.plain())
     }
 
     /// Gives each wanted chunk's content to `use_chunk`, with its index in `wanted`, in whatever
-    /// order reads best. Memory is bounded by a few reads, however many are wanted.
+    /// order reads best. Memory is bounded by a few reads, however many are wanted. Where a copy
+    /// of a chunk is damaged or gone, the others are tried.
     ///
     /// # Errors
     /// [`StoreError::Unknown`] or [`StoreError::Damaged`] before any wrong byte is handed out, and
@@ -127,37 +158,107 @@ impl<'r> ObjectReader<'r> {
             let count = batch_len(rest, &located);
             let (batch, later) = rest.split_at(count);
             let places: Vec<Location> = batch.iter().map(|&index| located[index]).collect();
-            self.fetch(&places)?;
-            let mut decoded: Option<(Location, Wanted)> = None;
+            if let Err(error) = self.fetch(&places) {
+                require_damage(error)?;
+                self.chunks_singly(wanted, batch, &places, &mut use_chunk)?;
+                rest = later;
+                continue;
+            }
+            let mut failed = Vec::new();
+            let mut opened: Option<(Location, Wanted)> = None;
             for (&index, place) in batch.iter().zip(&places) {
                 let this = (*place, wanted[index]);
-                // Opening a seal consumes the sealed bytes: what is wanted twice is decoded once.
-                if decoded != Some(this) {
+                // Opening a seal consumes the sealed bytes: what is wanted twice is opened once.
+                if opened != Some(this) {
                     let at = (place.offset - places[0].offset) as usize;
-                    self.check_chunk(&wanted[index], place, at)?;
-                    decoded = Some(this);
+                    if let Err(error) = self.open_fetched(&wanted[index].into(), place, at) {
+                        failed.push((index, *place, error));
+                        continue;
+                    }
+                    opened = Some(this);
                 }
-                use_chunk(index, &self.plain)?;
+                use_chunk(index, self.opener.plain())?;
+            }
+            for (index, place, error) in failed {
+                self.open_another(&wanted[index].into(), place, error)?;
+                use_chunk(index, self.opener.plain())?;
             }
             rest = later;
         }
         Ok(())
     }
 
-    fn check_chunk(
+    /// After a read of several chunks failed: each by itself, from whichever copy is good.
+    fn chunks_singly<E: From<StoreError>>(
         &mut self,
-        want: &Wanted,
+        wanted: &[Wanted],
+        batch: &[usize],
+        places: &[Location],
+        use_chunk: &mut impl FnMut(usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (&index, place) in batch.iter().zip(places) {
+            let expected = wanted[index].into();
+            if let Err(error) = self.open_at(&expected, place) {
+                self.open_another(&expected, *place, error)?;
+            }
+            use_chunk(index, self.opener.plain())?;
+        }
+        Ok(())
+    }
+
+    /// Opens whichever other copy is good, after the one at `failed` was found to be damaged.
+    fn open_another(
+        &mut self,
+        expected: &Expected,
+        failed: Location,
+        error: StoreError,
+    ) -> Result<(), StoreError> {
+        let error = require_damage(error)?;
+        self.note(&error);
+        for place in self.index.copies(expected.name)? {
+            if place == failed || !place.is_possible() {
+                continue;
+            }
+            match self.open_at(expected, &place) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.note(&require_damage(error)?),
+            }
+        }
+        Err(error)
+    }
+
+    fn note(&mut self, error: &StoreError) {
+        if let StoreError::Damaged(damage) = error
+            && self.faults.len() < FAULTS_MAX
+        {
+            self.faults.push(damage.clone());
+        }
+    }
+
+    fn open_at(&mut self, expected: &Expected, place: &Location) -> Result<(), StoreError> {
+        self.fetch(&[*place])?;
+        self.open_fetched(expected, place, 0)
+    }
+
+    /// Opens the object that lies at `at` in `raw`.
+    fn open_fetched(
+        &mut self,
+        expected: &Expected,
         place: &Location,
         at: usize,
     ) -> Result<(), StoreError> {
-        if place.entry.kind != ObjectKind::Chunk || place.entry.plain_len != want.len {
+        let entry = &place.entry;
+        let is_expected = entry.kind == expected.kind
+            && entry.name == expected.name
+            && expected.len.is_none_or(|len| len == entry.plain_len);
+        if !is_expected {
             return Err(object_damage(place, "its kind or length is not the one expected").into());
         }
-        self.decode(place, at)?;
-        if self.namer.chunk(&self.plain) == want.name {
-            Ok(())
-        } else {
-            Err(object_damage(place, "its content does not match its name").into())
+        let stored = &mut self.raw[at..at + entry.stored_len as usize];
+        let sealer = self.open.get(&place.pack).and_then(|open| open.sealer.as_ref());
+        match self.opener.open(place, sealer, stored) {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(object_damage(place, reason).into()),
         }
     }
 
@@ -186,6 +287,7 @@ impl<'r> ObjectReader<'r> {
         self.raw = raw;
         read.map_err(|error| match error.source.kind() {
             std::io::ErrorKind::UnexpectedEof => damaged(first.pack, "it was cut off").into(),
+            _ if error.is_of_the_medium() => damaged(first.pack, error.to_string()).into(),
             _ => StoreError::from(error),
         })
     }
@@ -207,31 +309,15 @@ impl<'r> ObjectReader<'r> {
         open.last_use = clock;
         Ok(open)
     }
-
-    /// Decodes the object that lies at `at` in `raw` into `plain`.
-    fn decode(&mut self, place: &Location, at: usize) -> Result<(), StoreError> {
-        let stored = &mut self.raw[at..at + place.entry.stored_len as usize];
-        let encoded: &[u8] = match self.open.get(&place.pack).and_then(|open| open.sealer.as_ref())
-        {
-            None => stored,
-            Some(sealer) => {
-                let bound = object_bound(self.repository.keys().repository(), &place.entry);
-                sealer
-                    .open(u64::from(place.offset), &bound, stored)
-                    .ok_or_else(|| object_damage(place, "its seal is broken"))?
-            }
-        };
-        self.plain.resize(place.entry.plain_len as usize, 0);
-        if self.codec.decode(place.entry.encoding, encoded, &mut self.plain) {
-            Ok(())
-        } else {
-            Err(object_damage(place, "it does not decompress").into())
-        }
-    }
 }
 
 fn object_damage(place: &Location, reason: &'static str) -> Damage {
     Damage::Object { pack: place.pack, object: place.entry.name, reason }
+}
+
+/// Only damage of one copy is a reason to look for another.
+fn require_damage(error: StoreError) -> Result<StoreError, StoreError> {
+    if matches!(error, StoreError::Damaged(_)) { Ok(error) } else { Err(error) }
 }
 
 /// How many of the first places can be fetched with one read.

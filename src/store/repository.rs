@@ -7,8 +7,8 @@ use super::pack::{
     decode_trailer,
 };
 use super::{
-    Encryption, Header, Keys, Layout, ObjectIndex, ObjectReader, PackSink, PackWriter, Secret,
-    StoreError, WriterSession, slots,
+    Encryption, Header, Keys, Layout, ObjectIndex, ObjectReader, PackInspector, PackSink,
+    PackWriter, Secret, StoreError, WriterSession, slots,
 };
 use crate::chunk::{CutParameters, Cutter};
 use crate::fsio::{self, FileKind, FileLock, FileSystem, LockMode, OpenMode};
@@ -215,6 +215,49 @@ impl Repository {
         ObjectReader::new(self, index)
     }
 
+    /// What is wrong with the bytes of the header; `None` when they are those that were written.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn check_header_bytes(&self) -> Result<Option<String>, StoreError> {
+        let written = self.header.encode(&self.keys).ok();
+        match fsio::read_whole(self.fs.as_ref(), &self.layout.header(), HEADER_BYTES_MAX) {
+            // What it says was checked when it was opened; white space may differ all the same.
+            Ok(text) if Some(&text) == written.as_ref() => Ok(None),
+            Ok(_) => Ok(Some("its bytes are not those that were written".to_owned())),
+            Err(error) if error.not_found() => Ok(Some("it is missing".to_owned())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Files in the folder of key slots that are none as they were written, and why. Whether a
+    /// slot opens can only be told with its secret.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn check_slots(&self) -> Result<Vec<(String, String)>, StoreError> {
+        slots::check(self.fs.as_ref(), &self.layout)
+    }
+
+    /// What reads whole packs and checks every byte.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn inspector(&self) -> Result<PackInspector<'_>, StoreError> {
+        PackInspector::new(self)
+    }
+
+    /// The same repository, as it lies in another folder: a copy of its files.
+    pub fn copy_at(&self, root: &Path) -> Self {
+        Self {
+            fs: Arc::clone(&self.fs),
+            layout: Layout::new(root.to_owned()),
+            header: self.header.clone(),
+            keys: self.keys.clone(),
+            compression_level: self.compression_level,
+        }
+    }
+
     /// Names of all packs, with their lengths in bytes. Files with other names are ignored.
     ///
     /// # Errors
@@ -264,19 +307,24 @@ impl Repository {
                 true => damaged(name, "it is missing").into(),
                 false => StoreError::from(error),
             })?;
+        let medium = |error: fsio::FileError| match error.is_damage() {
+            true => StoreError::from(damaged(name, error.to_string())),
+            false => error.into(),
+        };
         let bytes = handle.size()?;
         let least = (PACK_HEADER_BYTES + PACK_FOOTER_BYTES) as u64;
         if !(least..=PACK_BYTES_MAX).contains(&bytes) {
             return Err(damaged(name, format!("it has an impossible length, {bytes} bytes")).into());
         }
         let mut header = [0; PACK_HEADER_BYTES];
-        handle.read_exact_at(&mut header, 0)?;
+        handle.read_exact_at(&mut header, 0).map_err(medium)?;
         let mut footer = [0; PACK_FOOTER_BYTES];
         let footer_offset = bytes - PACK_FOOTER_BYTES as u64;
-        handle.read_exact_at(&mut footer, footer_offset)?;
+        handle.read_exact_at(&mut footer, footer_offset).map_err(medium)?;
         let footer = PackFooter::decode(&footer, bytes).map_err(|reason| damaged(name, reason))?;
         let mut trailer = vec![0; footer.trailer_len as usize];
-        handle.read_exact_at(&mut trailer, footer_offset - u64::from(footer.trailer_len))?;
+        let trailer_offset = footer_offset - u64::from(footer.trailer_len);
+        handle.read_exact_at(&mut trailer, trailer_offset).map_err(medium)?;
         let (header, entries) = decode_trailer(&header, &footer, &mut trailer, bytes, &self.keys)
             .map_err(|reason| damaged(name, reason))?;
         Ok(PackRecord { name, kind: header.kind, bytes, entries })

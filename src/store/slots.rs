@@ -227,6 +227,39 @@ pub(super) fn add(
     Ok(slot.id)
 }
 
+/// Files that are no slots as they are written, and why.
+pub(super) fn check(
+    fs: &dyn FileSystem,
+    layout: &Layout,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let mut found = Vec::new();
+    for entry in fs.list(&layout.slots())? {
+        if let Some(reason) = fault(fs, layout, &entry.name) {
+            found.push((entry.name, reason));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn fault(fs: &dyn FileSystem, layout: &Layout, file: &str) -> Option<String> {
+    let text = match fsio::read_whole(fs, &layout.slots().join(file), SLOT_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) => return Some(error.to_string()),
+    };
+    let slot: Slot = match serde_json::from_slice(&text) {
+        Ok(slot) => slot,
+        Err(error) => return Some(format!("it is no key slot: {error}")),
+    };
+    if format!("{}.json", slot.id) != file {
+        return Some("it does not belong under this name".to_owned());
+    }
+    match serde_json::to_vec_pretty(&slot) {
+        Ok(written) if written == text => None,
+        _ => Some("its bytes are not those that were written".to_owned()),
+    }
+}
+
 /// The master key, from the first slot that `secret` opens. Slots of the other kind, and damaged
 /// ones, are passed over: one good slot is enough.
 pub(super) fn unlock(

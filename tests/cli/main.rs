@@ -9,5 +9,7 @@ mod errors;
 mod journey;
 mod processes;
 mod prune;
+mod repair;
 mod restore;
+mod verify;
 mod world;

@@ -1,10 +1,13 @@
 //! A small world for tests of the engine: a machine's disks, a repository, a replica.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
+pub mod files;
+pub mod template;
+
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, backup};
 use afterimage::catalog::{Catalog, CatalogContents, SecondCatalog};
 use afterimage::chunk::CutParameters;
-use afterimage::destination::{ReplicaHome, TargetKind};
+use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::{Consistency, Point};
 use afterimage::progress::Progress;
@@ -37,6 +40,8 @@ pub struct World {
     pub workers: usize,
     /// Until when new points are locked.
     pub lock_until: Option<jiff::Timestamp>,
+    /// What a restore does about content that is damaged.
+    pub damaged: Damaged,
     /// Added to the clock, in seconds: each backup is a second after the one before.
     clock: std::cell::Cell<i64>,
 }
@@ -103,6 +108,7 @@ impl World {
             secret,
             workers: 2,
             lock_until: None,
+            damaged: Damaged::Fail,
             clock: std::cell::Cell::new(1_700_000_000),
         }
     }
@@ -270,6 +276,7 @@ impl World {
             force: true,
             protected: Vec::new(),
             workers: self.workers,
+            damaged: self.damaged,
         };
         let plan = plan_restore(fs.as_ref(), &repository, &catalog, point, &options)?;
         restore(fs, &repository, &catalog, &plan, &options, &Progress::default())?;

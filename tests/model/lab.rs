@@ -3,7 +3,7 @@
 
 use afterimage::backup::{BackupRequest, backup};
 use afterimage::catalog::Catalog;
-use afterimage::destination::{ReplicaHome, TargetKind};
+use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::{Consistency, Point};
 use afterimage::progress::Progress;
@@ -128,6 +128,7 @@ impl Lab {
             force: true,
             protected: Vec::new(),
             workers: 1,
+            damaged: Damaged::Fail,
         };
         let plan = plan_restore(fs.as_ref(), &repository, &catalog, point, &options)?;
         restore(fs, &repository, &catalog, &plan, &options, &Progress::default())?;
