@@ -2,6 +2,7 @@
 
 use super::{Catalog, CatalogError};
 use crate::point::load_point;
+use crate::progress::Progress;
 use crate::store::{Damage, Repository, StoreError};
 use crate::units::PackName;
 use std::collections::BTreeMap;
@@ -37,6 +38,19 @@ impl Catalog {
     /// When the repository cannot be listed or the database fails. Damaged packs and points are
     /// no error: they are left out and reported.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
+        self.sync_watched(repository, &Progress::default())
+    }
+
+    /// As [`Catalog::sync`], with counters: the bytes of packs that were new, of which little is
+    /// read. What was done when it is stopped stays.
+    ///
+    /// # Errors
+    /// As [`Catalog::sync`], and when it is stopped.
+    pub fn sync_watched(
+        &self,
+        repository: &Repository,
+        progress: &Progress,
+    ) -> Result<SyncReport, CatalogError> {
         let mut report = SyncReport::default();
         // What is known first, then what is there: what another process adds to both meanwhile
         // must not look as if it were gone.
@@ -44,7 +58,7 @@ impl Catalog {
         let known_packs = self.packs()?;
         // Points first: a point that appears meanwhile refers to packs that are there already.
         let points = repository.list_points()?;
-        self.sync_packs(repository, known_packs, &mut report)?;
+        self.sync_packs(repository, known_packs, &mut report, progress)?;
         for id in points {
             if known.remove(&id) {
                 continue;
@@ -81,6 +95,7 @@ impl Catalog {
         repository: &Repository,
         known: BTreeMap<PackName, u64>,
         report: &mut SyncReport,
+        progress: &Progress,
     ) -> Result<(), CatalogError> {
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
         // A length that changed is damage: the file's name covers every byte.
@@ -91,10 +106,12 @@ impl Catalog {
             .collect();
         self.forget_packs(&gone)?;
         report.packs_gone = gone.len();
-        for (name, bytes) in present {
-            if known.get(&name) == Some(&bytes) {
-                continue;
-            }
+        let is_new = |(name, bytes): &(PackName, u64)| known.get(name) != Some(bytes);
+        let new: Vec<(PackName, u64)> = present.into_iter().filter(is_new).collect();
+        progress.add_total(new.iter().map(|(_, bytes)| bytes).sum());
+        for (name, bytes) in new {
+            progress.check()?;
+            progress.add_done(bytes);
             match repository.read_pack_record(name) {
                 Ok(record) => {
                     self.add_pack(&record)?;

@@ -8,10 +8,11 @@ use crate::catalog::{
     check_local_folder,
 };
 use crate::fsio::{FileLock, LockMode, RealFileSystem};
+use crate::progress::Progress;
 use crate::report::{Action, Summary};
 use crate::settings::Settings;
 use crate::store::{Layout, StoreError};
-use crate::units::{Name, RepositoryId};
+use crate::units::{Name, ObjectName, PackName, RepositoryId};
 use jiff::Timestamp;
 use std::path::Path;
 
@@ -25,7 +26,11 @@ const TRIES: u32 = 5;
 /// Busy while anything else uses the repository. Until the new one is complete, the old one stays.
 /// Damaged packs and points are no error: they are left out, and the summary, then `incomplete`,
 /// names them.
-pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, OperationError> {
+pub fn catalog_rebuild(
+    settings: &Settings,
+    name: &Name,
+    progress: &Progress,
+) -> Result<Summary, OperationError> {
     let started = Timestamp::now();
     let (name, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
     let state_dir = &settings.state_dir;
@@ -39,9 +44,11 @@ pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, Oper
         .map_err(StoreError::from)?;
     let id = repository.header().id;
     let second = SecondCatalog::begin(state_dir, id)?;
+    let old = Old::read(state_dir, id);
     // Before anything is in it: an older copy of the new one is to be found out, too.
-    second.catalog().raise_generation(last_generation(state_dir, id) + 1)?;
-    let report = second.catalog().sync(&repository)?;
+    second.catalog().raise_generation(old.generation + 1)?;
+    let report = second.catalog().sync_watched(&repository, progress)?;
+    second.catalog().note_damaged(&old.damaged)?;
     second.replace_live()?;
     let open = open_catalog(settings, name, repository)?;
     let status = match report.damages.is_empty() {
@@ -56,15 +63,30 @@ pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, Oper
     Ok(summary)
 }
 
-/// How far the catalog that is there, or was, has come; as far as that can be found out.
-fn last_generation(state_dir: &Path, id: RepositoryId) -> u64 {
-    let seen = History::open(state_dir).and_then(|history| history.generation(id));
-    // Opening it would create it.
-    let live = match Catalog::path(state_dir, id).exists() {
-        true => Catalog::open(state_dir, id).and_then(|catalog| catalog.generation()),
-        false => Ok(0),
-    };
-    seen.unwrap_or(0).max(live.unwrap_or(0))
+/// What the catalog that is there, or was, knows and the repository does not; as far as that can
+/// be found out.
+#[derive(Debug, Default)]
+struct Old {
+    /// How far it has come.
+    generation: u64,
+    /// Copies of objects that do not decode. To forget one means to rely on it again.
+    damaged: Vec<(ObjectName, PackName)>,
+}
+
+impl Old {
+    fn read(state_dir: &Path, id: RepositoryId) -> Self {
+        let mut old = Self::default();
+        // Opening it would create it.
+        if Catalog::path(state_dir, id).exists()
+            && let Ok(catalog) = Catalog::open(state_dir, id)
+        {
+            old.generation = catalog.generation().unwrap_or(0);
+            old.damaged = catalog.damaged_copies().unwrap_or_default();
+        }
+        let seen = History::open(state_dir).and_then(|history| history.generation(id));
+        old.generation = old.generation.max(seen.unwrap_or(0));
+        old
+    }
 }
 
 /// Builds a second catalog from the repository alone and compares it with the live one, which is
@@ -72,7 +94,11 @@ fn last_generation(state_dir: &Path, id: RepositoryId) -> u64 {
 ///
 /// # Errors
 /// [`CatalogProblem::Differs`] when they differ.
-pub fn catalog_check(settings: &Settings, name: &Name) -> Result<Summary, OperationError> {
+pub fn catalog_check(
+    settings: &Settings,
+    name: &Name,
+    progress: &Progress,
+) -> Result<Summary, OperationError> {
     let started = Timestamp::now();
     let open = open_repository(settings, name)?;
     let _lease = open.repository.lock_for_reading("checking the catalog")?;
@@ -81,7 +107,7 @@ pub fn catalog_check(settings: &Settings, name: &Name) -> Result<Summary, Operat
         path: Catalog::path(&settings.state_dir, open.repository.header().id),
         problem,
     };
-    let checked = check(settings, &open).map_err(|error| match problem(&error) {
+    let checked = check(settings, &open, progress).map_err(|error| match problem(&error) {
         Some(problem) => unfit(problem),
         None => error.into(),
     });
@@ -122,7 +148,11 @@ struct Checked {
     is_settled: bool,
 }
 
-fn check(settings: &Settings, open: &OpenRepository) -> Result<Checked, CatalogError> {
+fn check(
+    settings: &Settings,
+    open: &OpenRepository,
+    progress: &Progress,
+) -> Result<Checked, CatalogError> {
     let first = open.catalog.sync(&open.repository)?;
     if let Some(problem) = open.catalog.integrity()?.into_iter().next() {
         let path = Catalog::path(&settings.state_dir, open.repository.header().id);
@@ -131,7 +161,8 @@ fn check(settings: &Settings, open: &OpenRepository) -> Result<Checked, CatalogE
     let second = SecondCatalog::begin(&settings.state_dir, open.repository.header().id)?;
     let mut tries = TRIES;
     loop {
-        let damages = second.catalog().sync(&open.repository)?;
+        let damages = second.catalog().sync_watched(&open.repository, progress)?;
+        progress.check()?;
         open.catalog.sync(&open.repository)?;
         let before = open.catalog.generation()?;
         let comparison = open.catalog.compare(second.catalog())?;
