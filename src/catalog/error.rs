@@ -1,6 +1,7 @@
 //! What can go wrong with a local database.
 
 use crate::fsio::{FileError, LockError};
+use crate::progress::Cancelled;
 use crate::store::StoreError;
 use crate::units::RepositoryId;
 use std::path::PathBuf;
@@ -66,6 +67,9 @@ pub enum CatalogError {
     /// Another process is in the way.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The user stopped it.
+    #[error("stopped on request; run the same command again")]
+    Cancelled(#[from] Cancelled),
     /// The repository failed while the catalog was brought up to date.
     #[error(transparent)]
     Store(#[from] StoreError),

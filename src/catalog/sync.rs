@@ -2,6 +2,7 @@
 
 use super::{Catalog, CatalogError};
 use crate::point::{load_point, removed_among};
+use crate::progress::Progress;
 use crate::store::{CurrentList, Damage, Repository, StoreError};
 use crate::units::{PackName, PointId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,19 @@ impl Catalog {
     /// When the repository cannot be listed or the database fails. Damaged packs and points are
     /// no error: they are left out and reported.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, CatalogError> {
+        self.sync_watched(repository, &Progress::default())
+    }
+
+    /// As [`Catalog::sync`], with counters: the bytes of packs that were new, of which little is
+    /// read. What was done when it is stopped stays.
+    ///
+    /// # Errors
+    /// As [`Catalog::sync`], and when it is stopped.
+    pub fn sync_watched(
+        &self,
+        repository: &Repository,
+        progress: &Progress,
+    ) -> Result<SyncReport, CatalogError> {
         let mut report = SyncReport::default();
         // Before the packs are listed: a pack of a list that counts now may be gone by then, but
         // one that was gone already is in no list.
@@ -51,7 +65,7 @@ impl Catalog {
         let known_packs = self.packs()?;
         // Points first: a point that appears meanwhile refers to packs that are there already.
         let points: BTreeSet<PointId> = repository.list_points()?.into_iter().collect();
-        self.sync_packs(repository, known_packs, &mut report)?;
+        self.sync_packs(repository, known_packs, &mut report, progress)?;
         self.sync_condemned(condemned, &mut report)?;
         for &id in &points {
             if known.remove(&id) {
@@ -137,6 +151,7 @@ impl Catalog {
         repository: &Repository,
         known: BTreeMap<PackName, u64>,
         report: &mut SyncReport,
+        progress: &Progress,
     ) -> Result<(), CatalogError> {
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
         // A length that changed is damage: the file's name covers every byte.
@@ -147,10 +162,12 @@ impl Catalog {
             .collect();
         self.forget_packs(&gone)?;
         report.packs_gone = gone.len();
-        for (name, bytes) in present {
-            if known.get(&name) == Some(&bytes) {
-                continue;
-            }
+        let is_new = |(name, bytes): &(PackName, u64)| known.get(name) != Some(bytes);
+        let new: Vec<(PackName, u64)> = present.into_iter().filter(is_new).collect();
+        progress.add_total(new.iter().map(|(_, bytes)| bytes).sum());
+        for (name, bytes) in new {
+            progress.check()?;
+            progress.add_done(bytes);
             match repository.read_pack_record(name) {
                 Ok(record) => {
                     self.add_pack(&record)?;

@@ -4,6 +4,7 @@ use super::App;
 use super::batch::Batch;
 use super::failure::Failure;
 use super::select;
+use super::watch::Watch;
 use crate::catalog::RunStatus;
 use crate::operations::{self, OperationError};
 use crate::report::{Action, ExitCode, Summary};
@@ -109,10 +110,13 @@ pub(super) fn catalogs(app: &App, typed: &[String], action: Action) -> Result<Ex
     let mut batch = Batch::new(app, action, names.len());
     for name in &names {
         let started = Timestamp::now();
-        let done = match action {
-            Action::CatalogCheck => operations::catalog_check(&app.settings, name),
-            _ => operations::catalog_rebuild(&app.settings, name),
-        };
+        let done = app.interrupt.work(|progress| {
+            let _watch = Watch::start(&app.output, format!("catalog of {name}"), progress);
+            match action {
+                Action::CatalogCheck => operations::catalog_check(&app.settings, name, progress),
+                _ => operations::catalog_rebuild(&app.settings, name, progress),
+            }
+        });
         match done {
             Ok(summary) => batch.add(&summary),
             Err(error) => {

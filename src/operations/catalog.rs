@@ -9,10 +9,11 @@ use crate::catalog::{
 };
 use crate::fsio::{FileLock, LockMode, RealFileSystem};
 use crate::point::Point;
+use crate::progress::Progress;
 use crate::report::{Action, Summary};
 use crate::settings::Settings;
 use crate::store::{Layout, StoreError};
-use crate::units::{Name, PointId, RepositoryId};
+use crate::units::{Name, ObjectName, PackName, PointId, RepositoryId};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,7 +28,11 @@ const TRIES: u32 = 5;
 /// Busy while anything else uses the repository. Until the new one is complete, the old one stays.
 /// Damaged packs and points are no error: they are left out, and the summary, then `incomplete`,
 /// names them.
-pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, OperationError> {
+pub fn catalog_rebuild(
+    settings: &Settings,
+    name: &Name,
+    progress: &Progress,
+) -> Result<Summary, OperationError> {
     let started = Timestamp::now();
     let (name, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
     let state_dir = &settings.state_dir;
@@ -41,13 +46,14 @@ pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, Oper
         .map_err(StoreError::from)?;
     let id = repository.header().id;
     let second = SecondCatalog::begin(state_dir, id)?;
+    let old = Old::read(state_dir, id);
     // Before anything is in it: an older copy of the new one is to be found out, too.
-    second.catalog().raise_generation(last_generation(state_dir, id) + 1)?;
-    let mut report = second.catalog().sync(&repository)?;
+    second.catalog().raise_generation(old.generation + 1)?;
+    let mut report = second.catalog().sync_watched(&repository, progress)?;
+    second.catalog().note_damaged(&old.damaged)?;
     // Also those that are there and damaged: of them the old catalog must not be believed.
     let there: BTreeSet<PointId> = repository.list_points()?.into_iter().collect();
-    let gone: Vec<Point> =
-        remembered(state_dir, id).into_iter().filter(|it| !there.contains(&it.id)).collect();
+    let gone: Vec<Point> = old.points.into_iter().filter(|it| !there.contains(&it.id)).collect();
     if !gone.is_empty() {
         // The old catalog is the only one that knows of them: this one finds them missing too,
         // unless they were removed.
@@ -68,25 +74,33 @@ pub fn catalog_rebuild(settings: &Settings, name: &Name) -> Result<Summary, Oper
     Ok(summary)
 }
 
-/// The points that the catalog which is there knew, as far as it can still tell.
-fn remembered(state_dir: &Path, id: RepositoryId) -> Vec<Point> {
-    // Opening it would create it.
-    if !Catalog::path(state_dir, id).exists() {
-        return Vec::new();
-    }
-    let old = Catalog::open(state_dir, id);
-    old.and_then(|old| old.known_points()).unwrap_or_default()
+/// What the catalog that is there, or was, knows and the repository does not; as far as that can
+/// be found out.
+#[derive(Debug, Default)]
+struct Old {
+    /// How far it has come.
+    generation: u64,
+    /// Copies of objects that do not decode. To forget one means to rely on it again.
+    damaged: Vec<(ObjectName, PackName)>,
+    /// All points that it knows.
+    points: Vec<Point>,
 }
 
-/// How far the catalog that is there, or was, has come; as far as that can be found out.
-fn last_generation(state_dir: &Path, id: RepositoryId) -> u64 {
-    let seen = History::open(state_dir).and_then(|history| history.generation(id));
-    // Opening it would create it.
-    let live = match Catalog::path(state_dir, id).exists() {
-        true => Catalog::open(state_dir, id).and_then(|catalog| catalog.generation()),
-        false => Ok(0),
-    };
-    seen.unwrap_or(0).max(live.unwrap_or(0))
+impl Old {
+    fn read(state_dir: &Path, id: RepositoryId) -> Self {
+        let mut old = Self::default();
+        // Opening it would create it.
+        if Catalog::path(state_dir, id).exists()
+            && let Ok(catalog) = Catalog::open(state_dir, id)
+        {
+            old.generation = catalog.generation().unwrap_or(0);
+            old.damaged = catalog.damaged_copies().unwrap_or_default();
+            old.points = catalog.known_points().unwrap_or_default();
+        }
+        let seen = History::open(state_dir).and_then(|history| history.generation(id));
+        old.generation = old.generation.max(seen.unwrap_or(0));
+        old
+    }
 }
 
 /// Builds a second catalog from the repository alone and compares it with the live one, which is
@@ -94,7 +108,11 @@ fn last_generation(state_dir: &Path, id: RepositoryId) -> u64 {
 ///
 /// # Errors
 /// [`CatalogProblem::Differs`] when they differ.
-pub fn catalog_check(settings: &Settings, name: &Name) -> Result<Summary, OperationError> {
+pub fn catalog_check(
+    settings: &Settings,
+    name: &Name,
+    progress: &Progress,
+) -> Result<Summary, OperationError> {
     let started = Timestamp::now();
     let open = open_repository(settings, name)?;
     let _lease = open.repository.lock_for_reading("checking the catalog")?;
@@ -103,7 +121,7 @@ pub fn catalog_check(settings: &Settings, name: &Name) -> Result<Summary, Operat
         path: Catalog::path(&settings.state_dir, open.repository.header().id),
         problem,
     };
-    let checked = check(settings, &open).map_err(|error| match problem(&error) {
+    let checked = check(settings, &open, progress).map_err(|error| match problem(&error) {
         Some(problem) => unfit(problem),
         None => error.into(),
     });
@@ -144,7 +162,11 @@ struct Checked {
     is_settled: bool,
 }
 
-fn check(settings: &Settings, open: &OpenRepository) -> Result<Checked, CatalogError> {
+fn check(
+    settings: &Settings,
+    open: &OpenRepository,
+    progress: &Progress,
+) -> Result<Checked, CatalogError> {
     let first = open.catalog.sync(&open.repository)?;
     if let Some(problem) = open.catalog.integrity()?.into_iter().next() {
         let path = Catalog::path(&settings.state_dir, open.repository.header().id);
@@ -153,7 +175,8 @@ fn check(settings: &Settings, open: &OpenRepository) -> Result<Checked, CatalogE
     let second = SecondCatalog::begin(&settings.state_dir, open.repository.header().id)?;
     let mut tries = TRIES;
     loop {
-        let damages = second.catalog().sync(&open.repository)?;
+        let damages = second.catalog().sync_watched(&open.repository, progress)?;
+        progress.check()?;
         open.catalog.sync(&open.repository)?;
         let before = open.catalog.generation()?;
         let comparison = open.catalog.compare(second.catalog())?;

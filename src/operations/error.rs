@@ -326,6 +326,7 @@ fn of_catalog(error: &CatalogError) -> Root<'_> {
     match error {
         CatalogError::Store(error) => of_store(error),
         CatalogError::Lock(error) => of_lock(error),
+        CatalogError::Cancelled(_) => Root::Cancelled,
         _ => Root::Other,
     }
 }

@@ -163,3 +163,16 @@ fn a_damaged_or_foreign_catalog_is_named_at_every_command() {
     world.run(&["catalog", "rebuild"]).expect(0);
     world.run(&["catalog", "check"]).expect(0);
 }
+
+#[test]
+fn a_rebuild_keeps_what_is_known_of_damaged_copies() {
+    let world = World::new("\"none\"");
+    world.backup();
+    world.meddle("INSERT INTO damaged SELECT min(name), pack FROM object");
+    world.run(&["catalog", "check"]).expect(0);
+    world.run(&["catalog", "rebuild"]).expect(0);
+    let connection = Connection::open(world.catalog_file()).unwrap();
+    let count = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+    let known = "SELECT count(*) FROM damaged JOIN object USING (name, pack)";
+    assert_eq!((count("SELECT count(*) FROM damaged"), count(known)), (1, 1));
+}
