@@ -2,6 +2,7 @@
 
 use super::App;
 use super::args::RestoreArgs;
+use super::ask;
 use super::batch::Batch;
 use super::failure::Failure;
 use super::text;
@@ -11,7 +12,6 @@ use crate::report::{Action, ExitCode, Message, PlanLine, Summary};
 use crate::units::format_bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::io::{BufRead, IsTerminal, Write};
 
 pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
@@ -75,22 +75,15 @@ fn describe(prepared: &PreparedRestore<'_>, plan: &[PlanLine], now: Timestamp) -
 
 /// Asks on a terminal; anywhere else, `--yes` must have been given.
 fn confirm(app: &App, plan: &str) -> Result<(), Failure> {
-    if app.output.json || !std::io::stdin().is_terminal() {
+    if !ask::can_ask(app) {
         let message = format!(
             "{plan}\nnothing was written, as there is no terminal to ask on; add `--yes` if that \
              is what you want, or `--dry-run` to see the plan"
         );
         return Err(Failure::usage(message));
     }
-    let mut terminal = std::io::stderr().lock();
-    // Whoever cannot see the question cannot answer it with "yes".
-    let _ = write!(terminal, "{plan}\ntype \"yes\" to go on: ");
-    let _ = terminal.flush();
-    drop(terminal);
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    match read {
-        Ok(_) if answer.trim() == "yes" => Ok(()),
-        _ => Err(Failure::new(ExitCode::Failed, "not confirmed; nothing was written")),
+    match ask::says_yes(plan) {
+        true => Ok(()),
+        false => Err(Failure::new(ExitCode::Failed, "not confirmed; nothing was written")),
     }
 }

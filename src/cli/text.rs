@@ -1,11 +1,12 @@
 //! Sentences for people. Times are in the zone of the system.
 
 use crate::catalog::RunStatus;
-use crate::report::{Action, Summary};
+use crate::report::{Action, RecoveryKeyText, Summary};
 use crate::units::{PointId, Sequence, format_bytes, format_duration};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// `2026-11-22 10:30:00`, in the zone of the system; what may be typed to choose a point.
 pub(super) fn time(time: Timestamp) -> String {
@@ -71,6 +72,16 @@ pub(super) fn summary(summary: &Summary) -> String {
         | Action::Generate
         | Action::Demo => format!("{subject}: {detail}"),
     }
+}
+
+/// A new recovery key, which is shown only this once.
+pub(super) fn recovery_key(key: &RecoveryKeyText) -> Zeroizing<String> {
+    Zeroizing::new(format!(
+        "\nrecovery key:\n\n    {}\n\nIt is shown only now. Write it down or print it, and keep it \
+         where this machine and the\nrepository are not: with it the repository opens even when \
+         its other keys are lost\n(`afterimage key recover`), to anybody who has both.\n",
+        *key.0
+    ))
 }
 
 /// How several runs ended.

@@ -9,7 +9,7 @@ use crate::replay::ReplayError;
 use crate::report::ExitCode;
 use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
-use crate::store::StoreError;
+use crate::store::{KeyringError, StoreError};
 use crate::units::{InvalidName, Name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -76,6 +76,30 @@ pub enum OperationError {
         /// What differs.
         ranges: String,
     },
+    /// The key file is that of another repository too.
+    #[error(
+        "{} is the key file of repository {other} too, which a new key in it would lock out; give \
+         one of the two a key file of its own: `afterimage key add --generate --key-file FILE \
+         {other}`, then name that file in the settings", path.display()
+    )]
+    KeyFileShared {
+        /// The file.
+        path: PathBuf,
+        /// The other repository.
+        other: Name,
+    },
+    /// The new pass phrase was not given.
+    #[error(
+        "a pass phrase is not made up by afterimage: write the new one to a file, and give it with \
+         `--passphrase-file FILE`"
+    )]
+    NewPassphraseNeeded,
+    /// A file would lie in the folder that it must outlive.
+    #[error("{} lies in the repository's folder; keep it elsewhere, best on another machine", path.display())]
+    WithinRepository {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something of the repository is damaged or lost.
     #[error("{error}; points affected: {points}")]
     Damaged {
@@ -109,7 +133,11 @@ impl OperationError {
     /// What the process exits with because of it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::UnknownName { .. } | Self::DefinitionName { .. } => return ExitCode::Usage,
+            Self::UnknownName { .. }
+            | Self::DefinitionName { .. }
+            | Self::KeyFileShared { .. }
+            | Self::NewPassphraseNeeded
+            | Self::WithinRepository { .. } => return ExitCode::Usage,
             Self::Restore(RestoreError::Choice(
                 ChoosePointError::NotAChoice { .. } | ChoosePointError::Ambiguous { .. },
             )) => return ExitCode::Usage,
@@ -119,7 +147,12 @@ impl OperationError {
         match self.root() {
             Root::Busy => ExitCode::Busy,
             Root::Cancelled => ExitCode::Interrupted,
-            Root::Store(StoreError::Missing { .. }) => ExitCode::NoRepository,
+            Root::Store(StoreError::Missing { .. } | StoreError::HeaderLost { .. }) => {
+                ExitCode::NoRepository
+            }
+            Root::Store(StoreError::Keyring(
+                KeyringError::UnknownSlot { .. } | KeyringError::AmbiguousSlot { .. },
+            )) => ExitCode::Usage,
             Root::Store(
                 StoreError::WrongKey { .. }
                 | StoreError::Secret(_)
@@ -181,6 +214,9 @@ impl OperationError {
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
+            | Self::KeyFileShared { .. }
+            | Self::NewPassphraseNeeded
+            | Self::WithinRepository { .. }
             | Self::File(_)
             | Self::Differs { .. } => Root::Other,
         }

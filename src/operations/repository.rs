@@ -9,7 +9,7 @@ use crate::chunk::CutParameters;
 use crate::fsio::{FileLock, LockMode, RealFileSystem};
 use crate::report::{Action, Summary};
 use crate::settings::{EncryptionSettings, Settings};
-use crate::store::{InitOptions, Layout, Repository, StoreError, generate_key_file};
+use crate::store::{InitOptions, Layout, RecoveryKey, Repository, StoreError, generate_key_file};
 use crate::units::{KIB, Name, RepositoryId};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -18,8 +18,15 @@ use std::path::PathBuf;
 /// what is the same, larger ones need less memory and a smaller catalog.
 pub const CHUNK_BYTES_DEFAULT: u32 = 16 * KIB as u32;
 
+/// How a repository is created, beside what the settings say.
+#[derive(Debug, Clone, Copy)]
+pub struct InitChoice {
+    /// Whether an encrypted one gets a recovery key.
+    pub recovery_key: bool,
+}
+
 /// A new repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Initialised {
     /// Its identity.
     pub id: RepositoryId,
@@ -27,13 +34,19 @@ pub struct Initialised {
     pub path: PathBuf,
     /// The key file that was generated for it. Whoever loses it loses the repository.
     pub generated_key_file: Option<PathBuf>,
+    /// The recovery key, which is kept nowhere else.
+    pub recovery_key: Option<RecoveryKey>,
 }
 
 /// Creates the repository `name` of the settings. A key file that does not exist is generated.
 ///
 /// # Errors
 /// When there is one already, or the folder holds something else.
-pub fn init(settings: &Settings, name: &Name) -> Result<Initialised, OperationError> {
+pub fn init(
+    settings: &Settings,
+    name: &Name,
+    choice: InitChoice,
+) -> Result<Initialised, OperationError> {
     let (_, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
     let fs = RealFileSystem::shared();
     // Before a key is generated: a new key beside an old repository would look like its own.
@@ -53,9 +66,18 @@ pub fn init(settings: &Settings, name: &Name) -> Result<Initialised, OperationEr
         _ => None,
     };
     let secret = secret(fs.as_ref(), &place.encryption)?;
-    let options = InitOptions { cut, secret: secret.as_ref(), now: now() };
+    let recovery_key = match secret {
+        Some(_) if choice.recovery_key => Some(RecoveryKey::random()?),
+        _ => None,
+    };
+    let options = InitOptions {
+        cut,
+        secret: secret.as_ref(),
+        recovery_key: recovery_key.as_ref(),
+        now: now(),
+    };
     let id = Repository::init(&fs, &place.path, &options)?;
-    Ok(Initialised { id, path: place.path.clone(), generated_key_file })
+    Ok(Initialised { id, path: place.path.clone(), generated_key_file, recovery_key })
 }
 
 /// Throws the catalog of a repository away and builds it anew from the repository.

@@ -8,10 +8,10 @@ mod summary;
 
 pub use exit::ExitCode;
 pub use lines::{
-    Activity, DiskLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine, ReplicaStatus,
-    RepositoryStatus, SettingsLine, StepLine,
+    Activity, DiskLine, KeySlotLine, LastRun, MachineStatus, PlanLine, PointAt, PointLine,
+    ReplicaStatus, RepositoryStatus, SettingsLine, StepLine,
 };
-pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
+pub use summary::{Action, DifferingDisk, Range, RecoveryKeyText, Summary, Tally};
 
 /// A line of JSON; `message_type` says which.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -29,6 +29,8 @@ pub enum Message {
     Replica(ReplicaStatus),
     /// The state of a repository.
     Repository(RepositoryStatus),
+    /// A key slot.
+    KeySlot(KeySlotLine),
     /// What a restore will write.
     Plan(PlanLine),
     /// A step of the demonstration.

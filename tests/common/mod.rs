@@ -106,7 +106,7 @@ impl World {
     /// Creates the repository.
     pub fn init_on(&self, fs: &Arc<dyn FileSystem>, cut: CutParameters) -> Result<(), StoreError> {
         let now = jiff::Timestamp::from_second(self.clock.get()).unwrap();
-        let options = InitOptions { cut, secret: self.secret.as_ref(), now };
+        let options = InitOptions { cut, secret: self.secret.as_ref(), recovery_key: None, now };
         Repository::init(fs, &self.path("repository"), &options).map(|_| ())
     }
 
