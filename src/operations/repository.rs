@@ -6,13 +6,14 @@ use super::run::now;
 use super::{OperationError, damage};
 use crate::catalog::{Catalog, RunStatus, check_local_folder};
 use crate::chunk::CutParameters;
-use crate::fsio::{FileLock, LockMode, RealFileSystem};
+use crate::fsio::{FileLock, FileSystem, LockMode, RealFileSystem};
 use crate::report::{Action, Summary};
-use crate::settings::{EncryptionSettings, Settings};
+use crate::settings::{EncryptionSettings, RepositorySettings, Settings};
 use crate::store::{InitOptions, Layout, RecoveryKey, Repository, StoreError, generate_key_file};
 use crate::units::{KIB, Name, RepositoryId};
 use jiff::Timestamp;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Average size of a chunk, in bytes, when the settings say nothing. Smaller chunks find more of
 /// what is the same, larger ones need less memory and a smaller catalog.
@@ -48,7 +49,14 @@ pub fn init(
     choice: InitChoice,
 ) -> Result<Initialised, OperationError> {
     let (_, place) = known(settings, "repository", &settings.repositories, name.as_str())?;
-    let fs = RealFileSystem::shared();
+    init_on(&RealFileSystem::shared(), place, choice)
+}
+
+pub(super) fn init_on(
+    fs: &Arc<dyn FileSystem>,
+    place: &RepositorySettings,
+    choice: InitChoice,
+) -> Result<Initialised, OperationError> {
     // Before a key is generated: a new key beside an old repository would look like its own.
     if fs.stat(&Layout::new(place.path.clone()).header())?.is_some() {
         return Err(StoreError::Exists { path: place.path.clone() }.into());
@@ -60,7 +68,7 @@ pub fn init(
     let cut = CutParameters::with_average(average).map_err(StoreError::from)?;
     let generated_key_file = match &place.encryption {
         EncryptionSettings::KeyFile(path) if fs.stat(path)?.is_none() => {
-            generate_key_file(&fs, path)?;
+            generate_key_file(fs, path)?;
             Some(path.clone())
         }
         _ => None,
@@ -76,7 +84,7 @@ pub fn init(
         recovery_key: recovery_key.as_ref(),
         now: now(),
     };
-    let id = Repository::init(&fs, &place.path, &options)?;
+    let id = Repository::init(fs, &place.path, &options)?;
     Ok(Initialised { id, path: place.path.clone(), generated_key_file, recovery_key })
 }
 

@@ -125,9 +125,12 @@ pub(super) fn remove(
 ) -> Result<Summary, OperationError> {
     let mut open = Open::own(place, IndexTrust::Needed)?;
     let _lease = open.keyring.repository().lock_shared("removing a key")?;
-    open.settle(place, Doubt::Refuse)?;
     let slot = open.keyring.find(request.digits)?;
-    open.keyring.remove(slot, &open.secret, request.own_key_too)?;
+    open.settle(place, Doubt::Refuse)?;
+    // One that is gone was removed by the command that was cut off.
+    if open.keyring.knows(slot)? {
+        open.keyring.remove(slot, &open.secret, request.own_key_too)?;
+    }
     let mut summary = place.completed(format!("removed key slot {slot}"));
     summary.slot = Some(slot);
     summary.warnings.push(

@@ -30,6 +30,7 @@ use super::slots::{
 use super::{Layout, Repository, Secret, StoreError, WriterSession};
 use crate::fsio::{self, FileLock, FileSystem, LockMode};
 use crate::units::{RepositoryId, RunId, SlotId};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -167,11 +168,7 @@ impl Keyring {
     /// When none or several do.
     pub fn find(&self, digits: &str) -> Result<SlotId, StoreError> {
         let wanted = digits.trim().to_ascii_lowercase();
-        let files = Files::read(self.fs(), self.layout())?;
-        let mut known: Vec<SlotId> =
-            files.slots.keys().chain(self.index.slots.keys()).copied().collect();
-        known.sort_unstable();
-        known.dedup();
+        let mut known: Vec<SlotId> = self.known()?.into_iter().collect();
         known.retain(|id| !wanted.is_empty() && id.to_string().starts_with(&wanted));
         match known.as_slice() {
             [slot] => Ok(*slot),
@@ -180,6 +177,19 @@ impl Keyring {
             }
             _ => Err(KeyringError::AmbiguousSlot { digits: wanted }.into()),
         }
+    }
+
+    /// Whether a slot is there or listed.
+    ///
+    /// # Errors
+    /// When the slots cannot be listed.
+    pub fn knows(&self, slot: SlotId) -> Result<bool, StoreError> {
+        Ok(self.known()?.contains(&slot))
+    }
+
+    fn known(&self) -> Result<BTreeSet<SlotId>, StoreError> {
+        let files = Files::read(self.fs(), self.layout())?;
+        Ok(files.slots.keys().chain(self.index.slots.keys()).copied().collect())
     }
 
     /// Writes the index anew: the slots that are there and look good are the slots.
