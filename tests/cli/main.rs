@@ -5,6 +5,7 @@ mod common;
 mod damaged;
 mod errors;
 mod journey;
+mod keys;
 mod processes;
 mod restore;
 mod world;

@@ -8,6 +8,8 @@ mod index;
 mod label;
 mod recovery;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 pub(super) use check::Files;
 pub use check::{SlotInfo, SlotKind, SlotProblem, check_slots, list_slots};
