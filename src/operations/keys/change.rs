@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 /// What rotation does not do, in plain words.
 const ROTATION_LIMITS: &str = "the old key opens nothing in this folder any more, but the master \
-    key stays the same: whoever has the old key and an older copy of the folder, an export of its \
-    keys, or the master key itself still reads everything, also what is written from now on. If \
-    the old key may be in wrong hands, make a new repository, copy the points there with \
-    `afterimage copy`, and let this one go: only that gives new keys";
+    key stays the same: whoever has the old key together with an older copy of the folder or an \
+    export of its keys, or has kept the master key, still reads everything, also what is written \
+    from now on. If the old key may be in wrong hands, make a new repository, copy the points \
+    there with `afterimage copy`, and let this one go: only that gives new keys";
 
 /// Other places of a key file that was exchanged.
 const ROTATION_COPIES: &str = "copies of the old key, on other hosts or put away, open nothing any \
