@@ -2,19 +2,21 @@
 //!
 //! `fixtures/slots-2/` is a repository without points. `fixtures/README.md` says how to write one.
 
-mod common;
-
 use afterimage::fsio::RealFileSystem;
 use afterimage::operations::{self, InitChoice, NewKey};
 use afterimage::settings::Settings;
 use afterimage::store::{
     KeyExport, RecoveryKey, Repository, Secret, SlotKind, check_slots, list_slots, put_back,
 };
-use common::name;
+use afterimage::units::Name;
 use std::path::{Path, PathBuf};
 
 /// Set it to write the fixture; an existing one is never replaced.
 const WRITE: &str = "AFTERIMAGE_WRITE_FIXTURES";
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/slots-2")

@@ -1,7 +1,5 @@
 //! Keys that are lost and recovered, headers and slots that are put back, and what is refused.
 
-mod common;
-
 use afterimage::fsio::RealFileSystem;
 use afterimage::operations::{self, InitChoice, NewKey, OperationError, RemoveRequest};
 use afterimage::report::{ExitCode, Summary};
@@ -10,8 +8,11 @@ use afterimage::store::{
     RecoveryKey, Repository, Secret, SlotKind, SlotProblem, StoreError, check_slots, list_slots,
 };
 use afterimage::units::Name;
-use common::name;
 use std::path::{Path, PathBuf};
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
 
 /// Settings with one repository, and what opens it.
 struct Scene {

@@ -306,7 +306,7 @@ fn a_rotation_that_another_host_began_is_not_settled_by_guessing() {
     scene.write_key("other-host");
     add(&scene.place(&fs), &scene.key("other-host"), None).unwrap();
     // Cut right after the new slot came, before the key file was exchanged.
-    let cut = (0..).find(|cut| {
+    let cut = (0..100).find(|cut| {
         let torn = CutFileSystem::new(fs.clone(), *cut, LastOperation::Absent);
         assert!(scene.act(&(torn as Arc<dyn FileSystem>)).is_err());
         let slots = list(&scene.place(&fs)).unwrap().slots;
