@@ -111,7 +111,12 @@ fn coding(c: &mut Criterion) {
 fn repository() -> (tempfile::TempDir, Repository) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let fs = RealFileSystem::shared();
-    let options = InitOptions { cut: parameters(), secret: None, now: jiff::Timestamp::UNIX_EPOCH };
+    let options = InitOptions {
+        cut: parameters(),
+        secret: None,
+        recovery_key: None,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
     let root = folder.path().join("repository");
     Repository::init(&fs, &root, &options).expect("a new repository");
     let repository = Repository::open(&fs, &root, None, 1).expect("it opens");

@@ -217,6 +217,7 @@ fn write(kind: &str) {
     let options = InitOptions {
         cut: CutParameters::with_average(4 * 1024).unwrap(),
         secret: secret.as_ref(),
+        recovery_key: None,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     };
     let fs = RealFileSystem::shared();

@@ -64,7 +64,7 @@ fn run(
     sources: &[HealSource<'_>],
 ) -> Result<RepairReport, VerifyError> {
     let run = RunId::random().unwrap();
-    let request = RepairRequest { run, workers: 2, copies, sources };
+    let request = RepairRequest { run, now: world.now(), workers: 2, copies, sources };
     let catalog = world.catalog(repository);
     repair(repository, &catalog, &request, &Progress::default(), &mut |_| true)
 }

@@ -121,7 +121,7 @@ fn compare_tables(
     let right = Sorted::new(right.query_map([], |row| object(row, &right_packs))?);
     merge(left, right, |(name, pack), how| found.note(Subject::Object(name, pack), how))?;
 
-    let points = "SELECT id, machine, sequence, manifest FROM point ORDER BY id";
+    let points = "SELECT id, machine, sequence, manifest FROM point WHERE missing = 0 ORDER BY id";
     let read =
         |row: &Row<'_>| Ok((PointId(digest(row, 0)?), (row.get(1)?, row.get(2)?, row.get(3)?)));
     let (mut left, mut right) = (ours.prepare(points)?, theirs.prepare(points)?);

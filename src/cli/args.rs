@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+use super::key_args::KeyCommand;
 use crate::units::Name;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -49,6 +50,14 @@ pub(super) enum Command {
         /// Repositories of the settings; all that do not exist yet, if none is named.
         #[arg(value_name = "REPOSITORY")]
         repositories: Vec<String>,
+        /// Make no recovery key for encrypted repositories.
+        #[arg(long)]
+        no_recovery_key: bool,
+    },
+    /// List, add, remove and exchange the keys of a repository.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
     },
     /// Work with the settings file.
     Config {

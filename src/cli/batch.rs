@@ -120,6 +120,9 @@ impl<'a> Batch<'a> {
 
     fn tell(&self, summary: &Summary) {
         self.app.output.sentence(&text::summary(summary));
+        if let Some(key) = &summary.recovery_key {
+            self.app.output.result(&text::recovery_key(key));
+        }
         self.finish_telling(summary);
     }
 

@@ -2,6 +2,7 @@
 //! ends the process at once. So does the first one while nothing runs.
 
 use super::output::complain;
+use super::prompt;
 use crate::progress::Progress;
 use crate::report::ExitCode;
 use anyhow::Context;
@@ -73,6 +74,7 @@ impl Interrupt {
                 ));
             }
             _ => {
+                prompt::show_typing();
                 complain("afterimage: stopped");
                 std::process::exit(i32::from(u8::from(ExitCode::Interrupted)));
             }

@@ -13,9 +13,12 @@ mod demo;
 mod failure;
 mod generate;
 mod interrupt;
+mod key_args;
+mod keys;
 mod lists;
 mod output;
 mod pins;
+mod prompt;
 mod prune;
 mod repair;
 mod restore;
@@ -28,6 +31,7 @@ mod verify;
 mod watch;
 
 use crate::catalog::RunStatus;
+use crate::operations::InitChoice;
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
 use args::{
@@ -87,7 +91,10 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
     }
     let app = App { settings, output: Arc::clone(output), interrupt: Interrupt::install()? };
     match cli.command {
-        Command::Init { repositories } => runs::init(&app, &repositories),
+        Command::Init { repositories, no_recovery_key } => {
+            runs::init(&app, &repositories, InitChoice { recovery_key: !no_recovery_key })
+        }
+        Command::Key { command } => keys::run(&app, command),
         Command::Backup { command: BackupCommand::Now { machines } } => {
             runs::backup(&app, &machines)
         }
@@ -162,6 +169,7 @@ impl Command {
     fn action(&self) -> Action {
         match self {
             Self::Init { .. } => Action::Init,
+            Self::Key { .. } => Action::Key,
             Self::Config { .. } => Action::ConfigCheck,
             Self::Backup { .. } => Action::Backup,
             Self::Points { command: None, .. } => Action::Points,

@@ -6,8 +6,8 @@ use super::failure::Failure;
 use super::select;
 use super::watch::Watch;
 use crate::catalog::RunStatus;
-use crate::operations::{self, OperationError};
-use crate::report::{Action, ExitCode, Summary};
+use crate::operations::{self, InitChoice, OperationError};
+use crate::report::{Action, ExitCode, RecoveryKeyText, Summary};
 use crate::store::StoreError;
 use crate::units::Name;
 use jiff::Timestamp;
@@ -70,7 +70,7 @@ pub(super) fn gc(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     Ok(batch.end())
 }
 
-pub(super) fn init(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
+pub(super) fn init(app: &App, typed: &[String], choice: InitChoice) -> Result<ExitCode, Failure> {
     let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
     let mut batch = Batch::new(app, Action::Init, names.len());
     for name in &names {
@@ -79,7 +79,7 @@ pub(super) fn init(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
             repository: Some(name.clone()),
             ..Summary::new(Action::Init, status, started)
         };
-        match operations::init(&app.settings, name) {
+        match operations::init(&app.settings, name, choice) {
             Ok(made) => {
                 let mut summary = of(RunStatus::Completed);
                 summary.detail = Some(format!("{} in {}", made.id, made.path.display()));
@@ -90,6 +90,7 @@ pub(super) fn init(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
                         path.display()
                     )
                 }));
+                summary.recovery_key = made.recovery_key.map(|key| RecoveryKeyText(key.text()));
                 batch.add(&summary);
             }
             // Nobody named it: what is there already need not be made.

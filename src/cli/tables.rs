@@ -4,8 +4,8 @@ use super::text;
 use crate::catalog::RunStatus;
 use crate::point::Consistency;
 use crate::report::{
-    LastRun, MachineStatus, PacksUsage, PointAt, PointLine, PruneDecision, ReplicaStatus,
-    RepositoryStatus, UsageLine, VerifiedLine,
+    KeySlotLine, LastRun, MachineStatus, PacksUsage, PointAt, PointLine, PruneDecision,
+    ReplicaStatus, RepositoryStatus, UsageLine, VerifiedLine,
 };
 use crate::units::format_bytes;
 use comfy_table::{CellAlignment, Table, presets};
@@ -94,6 +94,27 @@ pub(super) fn prune(decisions: &[PruneDecision]) -> String {
         ]
     });
     render(&["MACHINE", "POINT", "ID", "TIME", "", "WHY"], &[1], rows.collect())
+}
+
+pub(super) fn key_slots(slots: &[KeySlotLine]) -> String {
+    let rows = slots.iter().map(|line| {
+        let opens = match line.opens {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => NONE,
+        };
+        let state = if line.problem.is_some() { "see below" } else { "good" };
+        vec![
+            line.slot.short(),
+            line.kind.describe().to_owned(),
+            text::time(line.created),
+            opens.to_owned(),
+            state.to_owned(),
+            or_none(line.label.as_ref().map(ToString::to_string)),
+        ]
+    });
+    let header = ["SLOT", "OPENED BY", "CREATED", "KEY OF THE SETTINGS", "STATE", "LABEL"];
+    render(&header, &[], rows.collect())
 }
 
 pub(super) fn repositories(repositories: &[RepositoryStatus]) -> String {

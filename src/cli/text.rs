@@ -1,11 +1,12 @@
 //! Sentences for people. Times are in the zone of the system.
 
 use crate::catalog::RunStatus;
-use crate::report::{Action, DamageLine, DamagedPointLine, MissingDisk, Summary};
+use crate::report::{Action, DamageLine, DamagedPointLine, MissingDisk, RecoveryKeyText, Summary};
 use crate::units::{PointId, Sequence, format_bytes, format_duration};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// `2026-11-22 10:30:00`, in the zone of the system; what may be typed to choose a point.
 pub(super) fn time(time: Timestamp) -> String {
@@ -130,6 +131,16 @@ pub(super) fn damaged_point(line: &DamagedPointLine) -> String {
     };
     let disks: Vec<String> = line.disks.iter().map(disk).collect();
     format!("point {}: {bytes} cannot be read: {}", line.label, disks.join("; "))
+}
+
+/// A new recovery key, which is shown only this once.
+pub(super) fn recovery_key(key: &RecoveryKeyText) -> Zeroizing<String> {
+    Zeroizing::new(format!(
+        "\nrecovery key:\n\n    {}\n\nIt is shown only now. Write it down or print it, and keep it \
+         where this machine and the\nrepository are not: with it the repository opens even when \
+         its other keys are lost\n(`afterimage key recover`), to anybody who has both.\n",
+        *key.0
+    ))
 }
 
 /// How several runs ended.

@@ -102,7 +102,8 @@ impl Story<'_> {
 
     fn protect(&mut self, disks: &Disks) -> Result<(), DemoError> {
         self.teller.step("An encrypted repository is created, and the machine is backed up");
-        operations::init(self.settings, &name("main")?)?;
+        let choice = operations::InitChoice { recovery_key: false };
+        operations::init(self.settings, &name("main")?, choice)?;
         self.back_up()?;
         self.teller.step("The first copy is made on the standby");
         self.replicate()?;

@@ -10,7 +10,7 @@ use crate::report::ExitCode;
 use crate::retain::{GcError, RetainError};
 use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
-use crate::store::StoreError;
+use crate::store::{KeyringError, StoreError};
 use crate::transfer::TransferError;
 use crate::units::{InvalidName, Name};
 use crate::usage::UsageError;
@@ -131,6 +131,30 @@ pub enum OperationError {
         /// The points, in words.
         points: String,
     },
+    /// The key file is that of another repository too.
+    #[error(
+        "{} is the key file of repository {other} too, which a new key in it would lock out; give \
+         one of the two a key file of its own: `afterimage key add --generate --key-file FILE \
+         {other}`, then name that file in the settings", path.display()
+    )]
+    KeyFileShared {
+        /// The file.
+        path: PathBuf,
+        /// The other repository.
+        other: Name,
+    },
+    /// The new pass phrase was not given.
+    #[error(
+        "a pass phrase is not made up by afterimage: write the new one to a file, and give it with \
+         `--passphrase-file FILE`"
+    )]
+    NewPassphraseNeeded,
+    /// A file would lie in the folder that it must outlive.
+    #[error("{} lies in the repository's folder; keep it elsewhere, best on another machine", path.display())]
+    WithinRepository {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something of the repository is damaged or lost.
     #[error("{error}; points affected: {points}")]
     Damaged {
@@ -203,6 +227,9 @@ impl OperationError {
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
             | Self::Note { .. }
+            | Self::KeyFileShared { .. }
+            | Self::NewPassphraseNeeded
+            | Self::WithinRepository { .. }
             | Self::Copy(TransferError::SameRepository { .. })
             | Self::Retain(RetainError::TooMany { .. }) => return ExitCode::Usage,
             Self::Restore(RestoreError::Choice(
@@ -214,7 +241,12 @@ impl OperationError {
         match self.root() {
             Root::Busy => ExitCode::Busy,
             Root::Cancelled => ExitCode::Interrupted,
-            Root::Store(StoreError::Missing { .. }) => ExitCode::NoRepository,
+            Root::Store(StoreError::Missing { .. } | StoreError::HeaderLost { .. }) => {
+                ExitCode::NoRepository
+            }
+            Root::Store(StoreError::Keyring(
+                KeyringError::UnknownSlot { .. } | KeyringError::AmbiguousSlot { .. },
+            )) => ExitCode::Usage,
             Root::Store(
                 StoreError::WrongKey { .. }
                 | StoreError::Secret(_)
@@ -308,6 +340,9 @@ impl OperationError {
             | Self::CatalogUnfit { .. }
             | Self::Note { .. }
             | Self::TimeZone { .. }
+            | Self::KeyFileShared { .. }
+            | Self::NewPassphraseNeeded
+            | Self::WithinRepository { .. }
             | Self::File(_)
             | Self::Differs { .. }
             | Self::DamageFound { .. } => Root::Other,

@@ -11,6 +11,7 @@ mod damage;
 mod error;
 mod find;
 mod gc;
+mod keys;
 mod open;
 mod points;
 mod prune;
@@ -30,12 +31,16 @@ pub use copy::{CopyOrder, copy_machine, machines_to_copy};
 pub use error::{CatalogProblem, OperationError, known};
 pub use find::machine_points;
 pub use gc::gc;
+pub use keys::{
+    KeysReport, NewKey, RemoveRequest, add_key, export_keys, key_slot, list_keys, put_back_keys,
+    recover_key, remove_key, repair_key_index, rotate_key,
+};
 pub use open::{OpenRepository, open_repository, workers};
 pub use points::{pin_point, unpin_point};
 pub use prune::{PrunePlan, plan_prune, prune};
 pub use repair::{RepairOptions, repair_repository};
 pub use replicate::replicate;
-pub use repository::{CHUNK_BYTES_DEFAULT, Initialised, init};
+pub use repository::{CHUNK_BYTES_DEFAULT, InitChoice, Initialised, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
 pub use run::{FailedRun, RunResult};
 pub use status::{PointsReport, StatusReport, repository_points, status};

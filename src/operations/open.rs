@@ -139,7 +139,7 @@ pub(super) fn open_place(
 ) -> Result<Repository, StoreError> {
     // Before the key: where there is no repository, the way on is to create one, with its key.
     if fs.stat(&Layout::new(place.path.clone()).header())?.is_none() {
-        return Err(StoreError::Missing { path: place.path.clone() });
+        return Err(Repository::missing(fs.as_ref(), &place.path));
     }
     let secret = secret(fs.as_ref(), &place.encryption)?;
     Repository::open(fs, &place.path, secret.as_ref(), place.compression_level)

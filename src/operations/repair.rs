@@ -2,7 +2,7 @@
 
 use super::error::known;
 use super::open::{self, OpenRepository, open_repository, workers};
-use super::run::{About, Done, RunResult, execute};
+use super::run::{About, Done, RunResult, execute, now};
 use super::verify_repository::{Judgement, record};
 use super::{OperationError, Tell};
 use crate::catalog::{RunKind, RunStatus, VerifiedHow};
@@ -50,7 +50,13 @@ pub fn repair_repository(
             .filter(|text| !settings.repositories.keys().any(|name| name.as_str() == *text))
             .map(PathBuf::from)
             .collect();
-        let request = RepairRequest { run, workers: workers(), copies: &copies, sources: &sources };
+        let request = RepairRequest {
+            run,
+            now: now(),
+            workers: workers(),
+            copies: &copies,
+            sources: &sources,
+        };
         let mut agreed = None;
         let mut ask = |verdict: &Verdict| {
             Judgement { settings, name, verdict }.tell(tell);

@@ -23,7 +23,8 @@ fn repository(folder: &tempfile::TempDir) -> Repository {
     };
     let (fs, now) = (RealFileSystem::shared(), jiff::Timestamp::UNIX_EPOCH);
     let root = folder.path().join("repository");
-    Repository::init(&fs, &root, &InitOptions { cut, secret: None, now }).unwrap();
+    Repository::init(&fs, &root, &InitOptions { cut, secret: None, recovery_key: None, now })
+        .unwrap();
     Repository::open(&fs, &root, None, 1).unwrap()
 }
 

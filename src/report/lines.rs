@@ -3,7 +3,8 @@
 use super::VerifiedLine;
 use crate::catalog::{PointVerified, RunStatus};
 use crate::point::{Consistency, Point};
-use crate::units::{Name, PointId, RepositoryId, RunId, Sequence};
+use crate::store::{SlotKind, SlotLabel};
+use crate::units::{Name, PointId, RepositoryId, RunId, Sequence, SlotId};
 use jiff::Timestamp;
 
 /// How far a run is.
@@ -245,6 +246,28 @@ pub struct RepositoryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damages: Vec<String>,
     /// Why it could not be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A key slot of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeySlotLine {
+    /// The repository, by its name in the settings.
+    pub repository: Name,
+    /// The slot.
+    pub slot: SlotId,
+    /// What opens it.
+    pub kind: SlotKind,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<SlotLabel>,
+    /// Whether the key of the settings opens it, where that could be tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<bool>,
+    /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

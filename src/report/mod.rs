@@ -11,10 +11,10 @@ mod usage;
 pub use damage::{DamageLine, DamagedPointLine, MissingDisk, PointLabel, VerifiedLine};
 pub use exit::ExitCode;
 pub use lines::{
-    Activity, DiskLine, LastRun, MachineStatus, PinLine, PlanLine, PointAt, PointLine,
+    Activity, DiskLine, KeySlotLine, LastRun, MachineStatus, PinLine, PlanLine, PointAt, PointLine,
     PruneDecision, ReplicaStatus, RepositoryStatus, SettingsLine, StepLine,
 };
-pub use summary::{Action, DifferingDisk, Range, Summary, Tally};
+pub use summary::{Action, DifferingDisk, Range, RecoveryKeyText, Summary, Tally};
 pub use usage::{PacksUsage, UsageLine, UsageScope};
 
 /// A line of JSON; `message_type` says which.
@@ -35,6 +35,8 @@ pub enum Message {
     Repository(RepositoryStatus),
     /// What a repository, a machine or a point costs.
     Usage(UsageLine),
+    /// A key slot.
+    KeySlot(KeySlotLine),
     /// What a restore will write.
     Plan(PlanLine),
     /// What becomes of a point when its machine is pruned.

@@ -4,7 +4,8 @@ use super::MissingDisk;
 use crate::catalog::{RunKind, RunStatus};
 use crate::extent::Extent;
 use crate::progress::Counts;
-use crate::units::{Name, PointId, RunId, Sequence};
+use crate::units::{Name, PointId, RunId, Sequence, SlotId};
+use zeroize::Zeroizing;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -105,6 +106,12 @@ pub struct Summary {
     /// How it was done, where there is more than one way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The key slot that was added or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotId>,
+    /// A new recovery key. It is told here and nowhere else, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key: Option<RecoveryKeyText>,
     /// What the user should know although it did not stop the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -148,6 +155,8 @@ impl Summary {
             ended,
             reason: None,
             detail: None,
+            slot: None,
+            recovery_key: None,
             warnings: Vec::new(),
             bytes_freed: None,
             differing: Vec::new(),
@@ -156,6 +165,29 @@ impl Summary {
             missing: Vec::new(),
             runs: None,
         }
+    }
+}
+
+/// A recovery key, as it is shown to the one who has to keep it. `Debug` hides it, so that it does
+/// not get into a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecoveryKeyText(pub Zeroizing<String>);
+
+impl std::fmt::Debug for RecoveryKeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecoveryKeyText")
+    }
+}
+
+impl serde::Serialize for RecoveryKeyText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RecoveryKeyText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::VerifyError;
 use super::finding::{Finding, FindingKind};
 use crate::fsio::{DirEntry, FileHandle, FileKind, FileSystem, OpenMode};
-use crate::store::{Layout, Repository};
+use crate::store::{Layout, Repository, SlotProblem};
 use crate::units::{Hex, MIB, PackName, PointId};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -72,14 +72,25 @@ fn foreign(folder: &str, entry: &DirEntry) -> Finding {
     Finding::new(FindingKind::Foreign, file, "afterimage puts no such file there")
 }
 
-/// The key slots, as far as that can be told without every secret.
+/// The key slots, held against their index. A change that is going on is no damage.
 pub(super) fn check_keys(
     repository: &Repository,
     findings: &mut Vec<Finding>,
 ) -> Result<(), VerifyError> {
-    for (file, reason) in repository.check_slots()? {
-        findings.push(Finding::new(FindingKind::Key, format!("keys/{file}"), reason));
-    }
+    let problems = repository.check_slots()?;
+    let lasting = problems.iter().filter(|it| !matches!(it, SlotProblem::Unfinished { .. }));
+    findings.extend(lasting.map(|problem| {
+        let file = match (problem.slot(), problem) {
+            (Some(slot), _) => format!("keys/{slot}.json"),
+            (None, SlotProblem::Foreign { name }) => format!("keys/{name}"),
+            (None, _) => "keys/index.json".to_owned(),
+        };
+        let kind = match problem {
+            SlotProblem::Foreign { .. } => FindingKind::Foreign,
+            _ => FindingKind::Key,
+        };
+        Finding::new(kind, file, problem.to_string())
+    }));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::VerifyError;
 use crate::catalog::Catalog;
-use crate::point::Point;
+use crate::point::{Point, removed_among};
 use crate::store::{Location, Repository};
 use crate::units::PackName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ impl Before {
         // What is known first, then what is there: what another process adds to both meanwhile
         // must not look as if it were gone.
         let known = catalog.packs()?;
-        let known_points = catalog.points(None)?;
+        let known_points = catalog.known_points()?;
         let points: BTreeSet<_> = repository.list_points()?.into_iter().collect();
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
         let changed: Vec<PackName> = known
@@ -33,7 +33,11 @@ impl Before {
             .collect();
         let objects = catalog.objects_in(&changed)?;
         let packs = changed.into_iter().filter(|name| !present.contains_key(name)).collect();
-        let points = known_points.into_iter().filter(|point| !points.contains(&point.id)).collect();
-        Ok(Self { packs, objects, points })
+        let mut gone = known_points;
+        gone.retain(|point| !points.contains(&point.id));
+        // What was removed on purpose is no loss.
+        let (removed, _) = removed_among(repository, &gone.iter().map(|it| it.id).collect())?;
+        gone.retain(|point| !removed.contains(&point.id));
+        Ok(Self { packs, objects, points: gone })
     }
 }

@@ -20,6 +20,16 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// There is the rest of a repository, without its header.
+    #[error(
+        "the header of the repository in {} is lost: repository.json is missing; bring it back from \
+         an export with `afterimage key recover --from`, or from a copy of the repository",
+        path.display()
+    )]
+    HeaderLost {
+        /// Where.
+        path: PathBuf,
+    },
     /// There is one already.
     #[error("{} already holds a repository; nothing was changed", path.display())]
     Exists {
@@ -46,8 +56,8 @@ pub enum StoreError {
         known: u64,
     },
     /// The header cannot be trusted.
-    #[error("the header {} is damaged: {reason}; bring it back from a copy of the repository",
-        path.display())]
+    #[error("the header {} is damaged: {reason}; bring it back from an export with \
+        `afterimage key recover --from`, or from a copy of the repository", path.display())]
     Header {
         /// Its file.
         path: PathBuf,
@@ -71,7 +81,8 @@ pub enum StoreError {
     /// No slot opens with the key given.
     #[error(
         "the {given} does not open the repository in {} (tried {tried} key slots); check \
-         `encryption` in the settings", path.display()
+         `encryption` in the settings, or open it with its recovery key: `afterimage key recover`",
+        path.display()
     )]
     WrongKey {
         /// Where.
@@ -84,6 +95,9 @@ pub enum StoreError {
     /// The key's file is missing or unfit.
     #[error(transparent)]
     Secret(#[from] super::SecretError),
+    /// Its keys cannot be changed so.
+    #[error(transparent)]
+    Keyring(#[from] super::KeyringError),
     /// Part of the repository is damaged.
     #[error(transparent)]
     Damaged(#[from] Damage),

@@ -24,11 +24,13 @@ pub(super) fn derive(secret: &[u8], salt: &[u8], label: &str, context: &[u8]) ->
 }
 
 /// HMAC-SHA-256 under a key of 32 bytes.
-fn mac(key: &SecretKey, bytes: &[u8]) -> [u8; 32] {
+fn mac(key: &SecretKey, parts: &[&[u8]]) -> [u8; 32] {
     let mut block = Zeroizing::new([0; 64]);
     block[..KEY_BYTES].copy_from_slice(key.as_ref());
     let mut mac = Hmac::<Sha256>::new(&(*block).into());
-    mac.update(bytes);
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }
 
@@ -116,7 +118,17 @@ impl Keys {
     pub(super) fn header_mac(&self, bytes: &[u8]) -> [u8; 32] {
         match &self.secret {
             None => Sha256::digest(bytes).into(),
-            Some(secret) => mac(&secret.header, bytes),
+            Some(secret) => mac(&secret.header, &[bytes]),
+        }
+    }
+
+    /// Authenticates the index of key slots. A header begins with `{`, so that neither is ever
+    /// taken for the other.
+    pub(super) fn slot_index_mac(&self, bytes: &[u8]) -> [u8; 32] {
+        const LABEL: &[u8] = b"afterimage key index\0";
+        match &self.secret {
+            None => Sha256::digest([LABEL, bytes].concat()).into(),
+            Some(secret) => mac(&secret.header, &[LABEL, bytes]),
         }
     }
 }

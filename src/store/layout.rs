@@ -36,6 +36,11 @@ impl Layout {
         self.slots().join(format!("{id}.json"))
     }
 
+    /// The list of key slots.
+    pub fn slot_index(&self) -> PathBuf {
+        self.slots().join("index.json")
+    }
+
     /// The folder of packs.
     pub fn packs(&self) -> PathBuf {
         self.root.join("packs")
@@ -120,6 +125,11 @@ impl Layout {
     /// was acknowledged must not come too late.
     pub fn prune_lock(&self) -> PathBuf {
         self.root.join("locks/prune.lock")
+    }
+
+    /// Held exclusively while key slots are changed, or the repository is created.
+    pub fn keys_lock(&self) -> PathBuf {
+        self.root.join("locks/keys.lock")
     }
 
     /// Held exclusively by a backup of the machine whose name has this digest: in an encrypted

@@ -8,7 +8,7 @@ use super::pack::{
 };
 use super::{
     Encryption, Header, Keys, Layout, ObjectIndex, ObjectReader, PackInspector, PackSink,
-    PackWriter, Secret, StoreError, WriterSession, slots,
+    PackWriter, RecoveryKey, Secret, StoreError, WriterSession, keyring, slots,
 };
 use crate::chunk::{CutParameters, Cutter};
 use crate::fsio::{self, FileKind, FileLock, FileSystem, LockMode, OpenMode};
@@ -23,6 +23,8 @@ pub struct InitOptions<'a> {
     pub cut: CutParameters,
     /// What opens it; `None` for no encryption.
     pub secret: Option<&'a Secret>,
+    /// What opens it too, if anything is encrypted.
+    pub recovery_key: Option<&'a RecoveryKey>,
     /// The time now.
     pub now: jiff::Timestamp,
 }
@@ -42,7 +44,8 @@ impl Repository {
     /// it there is no repository.
     ///
     /// # Errors
-    /// When there is one already, or the folder holds something else.
+    /// When there is one already, or the folder holds something else. Busy while another process
+    /// creates one there.
     pub fn init(
         fs: &Arc<dyn FileSystem>,
         root: &Path,
@@ -50,18 +53,23 @@ impl Repository {
     ) -> Result<RepositoryId, StoreError> {
         let layout = Layout::new(root.to_owned());
         check_empty(fs.as_ref(), &layout)?;
+        // Two at once would take each other's slots for leftovers.
+        let holder = Layout::holder("the creation of the repository");
+        let lock = layout.keys_lock();
+        let _alone = FileLock::try_take(fs.as_ref(), &lock, LockMode::Exclusive, &holder)?;
+        check_empty(fs.as_ref(), &layout)?;
         let id = RepositoryId::random().map_err(StoreError::Random)?;
         for folder in [layout.packs(), layout.points(), layout.slots(), layout.temporary()] {
             fs.create_dir_all(&folder)?;
         }
         let run = RunId::random().map_err(StoreError::Random)?;
         let session = WriterSession::begin(fs, &layout, run)?;
+        // There are no packs and no points: whatever these slots open, nothing needs it.
+        slots::remove_all(fs.as_ref(), &layout)?;
         let (encryption, keys) = match options.secret {
             None => (Encryption::None, Keys::plain(id)),
             Some(secret) => {
-                let master = SecretKey::new(slots::random()?);
-                slots::add(&session, id, secret, &master, options.now)?;
-                (Encryption::Aes256Gcm, Keys::from_master(id, &master))
+                (Encryption::Aes256Gcm, keyring::first_slots(&session, id, secret, options)?)
             }
         };
         let header = Header {
@@ -93,21 +101,32 @@ impl Repository {
         secret: Option<&Secret>,
         compression_level: i32,
     ) -> Result<Self, StoreError> {
+        Ok(Self::open_with_master(fs, root, secret, compression_level)?.0)
+    }
+
+    /// As [`Repository::open`], with the master key of an encrypted one.
+    pub(super) fn open_with_master(
+        fs: &Arc<dyn FileSystem>,
+        root: &Path,
+        secret: Option<&Secret>,
+        compression_level: i32,
+    ) -> Result<(Self, Option<SecretKey>), StoreError> {
         let layout = Layout::new(root.to_owned());
         let path = layout.header();
         let text =
             fsio::read_whole(fs.as_ref(), &path, HEADER_BYTES_MAX).map_err(|error| match error
                 .not_found()
             {
-                true => StoreError::Missing { path: root.to_owned() },
+                true => Self::missing(fs.as_ref(), root),
                 false => error.into(),
             })?;
         let unchecked = Header::decode(&text, &path)?;
         let (id, encryption) = (unchecked.peek().id, unchecked.peek().encryption);
-        let keys = match (encryption, secret) {
-            (Encryption::None, None) => Keys::plain(id),
+        let (keys, master) = match (encryption, secret) {
+            (Encryption::None, None) => (Keys::plain(id), None),
             (Encryption::Aes256Gcm, Some(secret)) => {
-                Keys::from_master(id, &slots::unlock(fs.as_ref(), &layout, id, secret)?)
+                let master = slots::unlock(fs.as_ref(), &layout, id, secret)?;
+                (Keys::from_master(id, &master), Some(master))
             }
             (found, secret) => {
                 return Err(StoreError::EncryptionDiffers {
@@ -118,7 +137,17 @@ impl Repository {
             }
         };
         let header = unchecked.check(&keys, &path)?;
-        Ok(Self { fs: Arc::clone(fs), layout, header, keys, compression_level })
+        Ok((Self { fs: Arc::clone(fs), layout, header, keys, compression_level }, master))
+    }
+
+    /// Why nothing can be opened in `root`, which has no header.
+    pub fn missing(fs: &dyn FileSystem, root: &Path) -> StoreError {
+        let path = root.to_owned();
+        match holds_content(fs, &Layout::new(path.clone())) {
+            Ok(true) => StoreError::HeaderLost { path },
+            // What cannot be listed is not there either.
+            Ok(false) | Err(_) => StoreError::Missing { path },
+        }
     }
 
     /// Its paths.
@@ -230,15 +259,6 @@ impl Repository {
         }
     }
 
-    /// Files in the folder of key slots that are none as they were written, and why. Whether a
-    /// slot opens can only be told with its secret.
-    ///
-    /// # Errors
-    /// When the file system fails.
-    pub fn check_slots(&self) -> Result<Vec<(String, String)>, StoreError> {
-        slots::check(self.fs.as_ref(), &self.layout)
-    }
-
     /// What reads whole packs and checks every byte.
     ///
     /// # Errors
@@ -331,10 +351,33 @@ impl Repository {
     }
 }
 
+/// Whether there are packs or points.
+fn holds_content(fs: &dyn FileSystem, layout: &Layout) -> Result<bool, StoreError> {
+    let list = |path: &Path| match fs.list(path) {
+        Err(error) if error.not_found() => Ok(Vec::new()),
+        other => other,
+    };
+    if !list(&layout.points())?.is_empty() {
+        return Ok(true);
+    }
+    for folder in list(&layout.packs())? {
+        let is_full = folder.kind == FileKind::Directory
+            && !list(&layout.packs().join(&folder.name))?.is_empty();
+        if is_full || folder.kind == FileKind::File {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn check_empty(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreError> {
     let path: PathBuf = layout.root().to_owned();
     if fs.stat(&layout.header())?.is_some() {
         return Err(StoreError::Exists { path });
+    }
+    // A new repository in its place would have other keys, and its slots would go.
+    if holds_content(fs, layout)? {
+        return Err(StoreError::HeaderLost { path });
     }
     let known = ["packs", "points", "keys", "tmp", "locks"];
     match fs.stat(layout.root())? {

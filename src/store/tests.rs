@@ -29,6 +29,7 @@ impl Scene {
         let options = InitOptions {
             cut: CutParameters::with_average(16 * 1024).unwrap(),
             secret: scene.secret.as_ref(),
+            recovery_key: None,
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         Repository::init(&scene.fs, &scene.root(), &options).unwrap();
@@ -192,7 +193,9 @@ fn with_slots(secrets: &[&Secret]) -> (Scene, RepositoryId, super::keys::SecretK
     let session = repository.begin_writing(RunId([3; 16])).unwrap();
     let master = super::keys::SecretKey::new([42; 32]);
     for secret in secrets {
-        slots::add(&session, id, secret, &master, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let slot = slots::wrap(id, secret, None, &master, now).unwrap();
+        slots::publish(&session, &slot).unwrap();
     }
     drop(session);
     (scene, id, master)

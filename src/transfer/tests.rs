@@ -91,7 +91,8 @@ fn a_pack_that_reads_back_otherwise_is_an_error_and_is_not_relied_on() {
     let (fs, root) = (RealFileSystem::shared(), folder.path().join("repository"));
     let cut = CutParameters::with_average(16 * 1024).unwrap();
     let now = jiff::Timestamp::UNIX_EPOCH;
-    Repository::init(&fs, &root, &InitOptions { cut, secret: None, now }).unwrap();
+    Repository::init(&fs, &root, &InitOptions { cut, secret: None, recovery_key: None, now })
+        .unwrap();
     let repository = Repository::open(&fs, &root, None, 1).unwrap();
     let catalog = Catalog::open(&folder.path().join("state"), repository.header().id).unwrap();
     let to = Side { repository: &repository, catalog: &catalog };

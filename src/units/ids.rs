@@ -19,6 +19,11 @@ macro_rules! random_id {
                 getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
                 Ok(Self(bytes))
             }
+
+            /// The first twelve hexadecimal digits: what people are shown and may type.
+            pub fn short(&self) -> String {
+                self.to_string()[..12].to_owned()
+            }
         }
 
         hex_text!($name);

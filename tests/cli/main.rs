@@ -7,6 +7,7 @@ mod costs;
 mod damaged;
 mod errors;
 mod journey;
+mod keys;
 mod processes;
 mod prune;
 mod repair;

@@ -125,7 +125,8 @@ impl World {
 
     /// Creates the repository.
     pub fn init_on(&self, fs: &Arc<dyn FileSystem>, cut: CutParameters) -> Result<(), StoreError> {
-        let options = InitOptions { cut, secret: self.secret.as_ref(), now: self.now() };
+        let now = self.now();
+        let options = InitOptions { cut, secret: self.secret.as_ref(), recovery_key: None, now };
         Repository::init(fs, &self.path("repository"), &options).map(|_| ())
     }
 

@@ -34,7 +34,8 @@ impl Lab {
     pub fn new(folder: &Path) -> Self {
         let lab = Self { folder: folder.to_owned() };
         let now = lab.time(0);
-        let options = InitOptions { cut: crate::common::small_cut(), secret: None, now };
+        let options =
+            InitOptions { cut: crate::common::small_cut(), secret: None, recovery_key: None, now };
         Repository::init(&RealFileSystem::shared(), &lab.root(), &options).unwrap();
         lab
     }

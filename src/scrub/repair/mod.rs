@@ -21,13 +21,14 @@ use super::VerifyError;
 use super::finding::{FindingKind, Verdict};
 use super::repository::{Scope, VerifyRequest, examine};
 use crate::catalog::Catalog;
-use crate::fsio::{FileLock, LockMode};
+use crate::fsio::{FileLock, LockHolder, LockMode};
+use crate::point::{Removal, commit_removal};
 use crate::progress::Progress;
 use crate::source::Source;
-use crate::store::{Layout, PackWriter, Repository, StoreError};
-use crate::units::{Name, ObjectName, PackName, RunId};
+use crate::store::{Layout, PackWriter, Repository, StoreError, WriterSession};
+use crate::units::{Name, ObjectName, PackName, PointId, RunId};
 use heal::Healer;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 /// Rounds of healing: each one may show what lies below a node that the one before brought back.
@@ -54,6 +55,8 @@ impl std::fmt::Debug for HealSource<'_> {
 pub struct RepairRequest<'a, 's> {
     /// The run.
     pub run: RunId,
+    /// The time now.
+    pub now: jiff::Timestamp,
     /// Threads that read.
     pub workers: usize,
     /// Folders with copies of the repository's files.
@@ -237,7 +240,36 @@ impl Repair<'_, '_> {
             }
         }
         // What is gone is forgotten, with what was noted of it.
-        self.catalog.sync(self.repository)?;
+        let missing = self.catalog.sync(self.repository)?.missing;
+        self.give_up(&session, &missing)
+    }
+
+    /// Points whose manifests are gone for good: a record says so to all catalogs, which would
+    /// otherwise tell of them for ever, and to collections, which would never run again.
+    fn give_up(
+        &mut self,
+        session: &WriterSession,
+        missing: &BTreeSet<PointId>,
+    ) -> Result<(), VerifyError> {
+        let mut lost: BTreeMap<Name, BTreeSet<PointId>> = BTreeMap::new();
+        for point in self.catalog.known_points()? {
+            if missing.contains(&point.id) {
+                let (machine, number) = (&point.manifest.machine, point.manifest.sequence.0);
+                self.note(format!(
+                    "{machine} #{number} ({}) is lost: its manifest is gone, and what only it \
+                     needs will be collected",
+                    point.id.short()
+                ));
+                lost.entry(machine.clone()).or_default().insert(point.id);
+            }
+        }
+        for (machine, points) in lost {
+            let host = LockHolder::this_process("").host;
+            let (time, run) = (self.request.now, self.request.run);
+            let removal = Removal { machine, points: points.clone(), time, run, host };
+            commit_removal(self.repository, session, &removal)?;
+            points.iter().try_for_each(|id| self.catalog.acknowledge_missing(*id))?;
+        }
         Ok(())
     }
 
