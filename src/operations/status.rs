@@ -10,7 +10,7 @@ use crate::fsio::{FileSystem, RealFileSystem};
 use crate::point::Point;
 use crate::report::{LastRun, MachineStatus, PointAt, PointLine, ReplicaStatus, RepositoryStatus};
 use crate::settings::{ReplicaSettings, RepositorySettings, Settings};
-use crate::units::Name;
+use crate::units::{Name, RepositoryId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -181,7 +181,29 @@ fn look_into(
     status.packs = Some(packs.len());
     status.packs_bytes = Some(packs.iter().map(|(_, bytes)| bytes).sum());
     status.damages = report.damages.iter().map(ToString::to_string).collect();
+    status.damages.extend(damaged_points(settings, open.repository.header().id, &points));
     Ok(points)
+}
+
+/// Points of which a verification found damage, in words.
+fn damaged_points(settings: &Settings, id: RepositoryId, points: &[Point]) -> Vec<String> {
+    // A history that cannot be read is a warning of its own.
+    let verified = History::open(&settings.state_dir)
+        .and_then(|history| history.verified_points(id))
+        .unwrap_or_default();
+    let damaged = points.iter().filter_map(|point| {
+        let found = verified.get(&point.id).filter(|found| !found.is_good)?;
+        let manifest = &point.manifest;
+        Some(format!(
+            "point {} #{} ({}) cannot be restored in full, by the verification of {}; run \
+             `afterimage repair`",
+            manifest.machine,
+            manifest.sequence.0,
+            point.id.short(),
+            found.time
+        ))
+    });
+    damaged.collect()
 }
 
 fn replica_status(

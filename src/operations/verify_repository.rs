@@ -227,7 +227,12 @@ impl Judgement<'_> {
 
     fn detail(&self) -> String {
         let verdict = self.verdict;
-        let (read, total) = (format_bytes(verdict.bytes_read), format_bytes(verdict.bytes_total));
+        let read = format_bytes(verdict.bytes_read);
+        // Of one point, all that it needs was read, wherever it lies.
+        if matches!((verdict.bytes_total, verdict.points.len()), (0, 1)) {
+            return format!("read {read}");
+        }
+        let total = format_bytes(verdict.bytes_total);
         format!("read {read} of {total} in packs, points: {}", verdict.points.len())
     }
 

@@ -100,6 +100,7 @@ pub(super) fn examine(
     let points = examination.load(&ids)?;
     if let (Scope::Point(_), [point]) = (request.scope, points.as_slice()) {
         let damages = content::read_point(repository, catalog, point, request.workers, progress)?;
+        examination.verdict.bytes_read = progress.counts().read;
         for damage in &damages {
             if let Some(index) = examination.met(damage)? {
                 examination.book.confirm(index);
@@ -152,6 +153,9 @@ impl Examination<'_> {
     }
 
     fn packs(&mut self, scope: Scope<'_>) -> Result<(), VerifyError> {
+        if matches!(scope, Scope::Point(_)) {
+            return Ok(());
+        }
         let all = self.repository.list_packs()?;
         self.verdict.bytes_total = all.iter().map(|(_, bytes)| bytes).sum();
         let chosen = match scope {

@@ -117,6 +117,7 @@ impl<'r> PackInspector<'r> {
     ) -> Result<(), E> {
         let mut header = [0; PACK_HEADER_BYTES];
         reading.take(&mut header)?;
+        on_bytes(header.len() as u64)?;
         let header = PackHeader::decode(&header, self.repository.keys());
         let sealer = header.ok().and_then(|header| header.sealer(self.repository.keys()));
         let places: Vec<Location> = record.locations().collect();

@@ -30,7 +30,7 @@ fn a_good_repository_is_told_to_be_good_and_each_point_shows_it() {
         world.run(&["points"]).expect(0).says("good, ");
         world.run(&["verify", "--sample"]).expect(0).says("main: nothing is damaged");
         world.run(&["verify", "--sample", "50"]).expect(0);
-        world.run(&["verify", "web01"]).expect(0).says("point #1 ").says("is good");
+        world.run(&["verify", "web01"]).expect(0).says("point #1 ").says("is good; read ");
         world.run(&["verify", "web01", "--point", "#1"]).expect(0);
         let summary = world.json(&["verify", "--all", "--repository", "main"]).expect(0).summary();
         assert_eq!((&summary["repository"], &summary["kind"]), (&"main".into(), &"verify".into()));
@@ -51,6 +51,7 @@ fn damage_is_named_with_its_points_and_replicas_and_counts_as_a_failure() {
     assert!(!ended.out.contains("web02"), "{ended:?}");
     ended.complains("web01 #1 (").complains("afterimage repair main");
     world.run(&["points"]).expect(0).says("damaged, ").says("good, ");
+    world.run(&["status"]).expect(3).says("1 damaged").complains("web01 #1 (");
 
     let ended = world.json(&["verify", "--all"]).expect(1);
     let lines = ended.lines();
