@@ -51,7 +51,7 @@ fn what_a_prune_and_collections_take_away_is_not_missed_here_nor_on_another_host
     Prune::last_one(&world).run(&world).unwrap();
     world.gc().unwrap();
     back_up(&world, 4);
-    hold(&world, point(&world, 3).id, HoldKind::Lock { until: world.now() });
+    hold(&world, point(&world, 2).id, HoldKind::Lock { until: world.now() });
     assert_eq!(findings(&world), []);
     // The state of a host that sees nothing of what comes.
     let copy = world.path("other-state");
