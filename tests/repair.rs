@@ -307,3 +307,38 @@ fn a_repair_that_is_cut_anywhere_loses_nothing_and_can_be_begun_again() {
         }
     }
 }
+
+#[test]
+fn documents_come_back_from_a_copy_and_without_one_are_set_apart_and_not_told_again() {
+    let template = Template::new(true);
+    let whole = template.lay_out(&template.files);
+    let is_document = |path: &Path| {
+        ["holds", "removed", "condemned"]
+            .iter()
+            .any(|it| path.starts_with(format!("repository/{it}")))
+    };
+    let documents: Vec<PathBuf> =
+        template.targets().into_iter().filter(|path| is_document(path)).collect();
+    assert_eq!(documents.len(), 4);
+    for path in &documents {
+        for (removed, copied) in [(false, false), (false, true), (true, false), (true, true)] {
+            let what = format!("{}, removed: {removed}, copied: {copied}", path.display());
+            let mut files = template.files.clone();
+            match removed {
+                true => drop(files.remove(path)),
+                false => files.get_mut(path).unwrap()[70] ^= 1,
+            }
+            let world = template.lay_out(&files);
+            let copy = copied.then(|| whole.path("repository"));
+            let copies: Vec<PathBuf> = copy.into_iter().collect();
+            let report = run(&world.repository(), &world, &copies, &[]).unwrap();
+            assert_eq!(report.before.findings.len(), 1, "{what}");
+            assert_eq!(report.copied.len(), usize::from(copied), "{what}");
+            let is_set_apart = !removed && !copied;
+            assert_eq!(report.set_apart.len(), usize::from(is_set_apart), "{what}");
+            assert_eq!(world.path("").join(path).exists(), copied, "{what}");
+            let after = verify(&world, Scope::All).unwrap();
+            assert!(after.is_good(), "{what}: {:?}", after.findings);
+        }
+    }
+}

@@ -46,6 +46,12 @@ const MIGRATIONS: &[Migration] = &[
     ALTER TABLE point ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;
 ",
     "ALTER TABLE repository ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;",
+    "
+    CREATE TABLE document (
+        folder TEXT NOT NULL, name BLOB NOT NULL, point BLOB, epoch INTEGER,
+        PRIMARY KEY (folder, name)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The catalog of one repository.

@@ -5,9 +5,7 @@ use super::run::now;
 use super::{OpenRepository, OperationError};
 use crate::catalog::RunStatus;
 use crate::fsio::{LockHolder, LockMode};
-use crate::point::{
-    Hold, HoldKind, Holds, Point, check_note, commit_hold, list_holds, load_point, remove_hold,
-};
+use crate::point::{Hold, HoldKind, Holds, Point, check_note, commit_hold, list_holds, load_point};
 use crate::recover::{PointChoice, RestoreError, choose_point};
 use crate::report::{Action, PinLine, PointLine, Summary};
 use crate::retain::lock_until;
@@ -100,7 +98,7 @@ pub fn unpin_point(
     let mut summary = about(&machine, &point, started);
     let mut count = 0;
     for (id, _, _) in holds.pins(point.id) {
-        remove_hold(&open.repository, id)?;
+        open.catalog.remove_hold(&open.repository, id)?;
         count += 1;
     }
     if count == 0 {

@@ -144,8 +144,8 @@ fn without_key(
     let mut done = judgement.judge(tell);
     done.detail = Some(format!(
         "{files} packs and manifests ({bytes}) match their names; not checked without keys: the \
-         header, key slots, what the objects in packs decode to, and whether points have all that \
-         they need"
+         header, whether the index of key slots is authentic, what the objects in packs decode to, \
+         and whether points have all that they need"
     ));
     Ok(done)
 }

@@ -75,6 +75,10 @@ impl DocumentKind {
                 Ok(bytes) => bytes,
                 // Removed since it was listed.
                 Err(error) if error.not_found() => continue,
+                Err(error) if error.is_damage() => {
+                    found.push(Err(damage(error.to_string())));
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let name: [u8; 32] = Sha256::digest(&bytes).into();

@@ -116,21 +116,37 @@ pub fn commit_hold(
 /// # Errors
 /// [`StoreError::Damaged`] when any of them cannot be read: it may be about any point.
 pub fn list_holds(repository: &Repository) -> Result<Holds, StoreError> {
-    let mut holds = Holds::default();
+    let (holds, damages) = readable_holds(repository)?;
+    damages.into_iter().next().map_or(Ok(holds), |damage| Err(damage.into()))
+}
+
+/// The pins and locks that can be read, and those that are damaged.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn readable_holds(repository: &Repository) -> Result<(Holds, Vec<Damage>), StoreError> {
+    let (mut holds, mut damages) = (Holds::default(), Vec::new());
     for found in KIND.list::<Hold>(repository, &repository.layout().holds())? {
-        let (name, hold) = found?;
+        let (name, hold) = match found {
+            Ok(found) => found,
+            Err(damage) => {
+                damages.push(damage);
+                continue;
+            }
+        };
         if let HoldKind::Pin { note: Some(note) } = &hold.kind
             && let Err(reason) = check_note(note)
         {
             let (name, reason) = (HoldId(name).to_string(), format!("its note: {reason}"));
-            return Err(Damage::Document { kind: KIND.word, name, reason }.into());
+            damages.push(Damage::Document { kind: KIND.word, name, reason });
+            continue;
         }
         holds.by_point.entry(hold.point).or_default().push((HoldId(name), hold));
     }
     for of_point in holds.by_point.values_mut() {
         of_point.sort_by_key(|(id, hold)| (hold.created, *id));
     }
-    Ok(holds)
+    Ok((holds, damages))
 }
 
 /// Removes a pin, or what held a point that is gone.

@@ -27,7 +27,9 @@ pub use content::ContentReader;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
 pub use grow::{TreeSource, WorkerLost, grow_tree};
-pub use hold::{Hold, HoldKind, Holds, check_note, commit_hold, list_holds, remove_hold};
+pub use hold::{
+    Hold, HoldKind, Holds, check_note, commit_hold, list_holds, readable_holds, remove_hold,
+};
 pub use leaf::{Leaf, Span};
 pub use manifest::{
     Consistency, DiskEntry, FileEntry, Manifest, Point, PreparedPoint, Provenance, commit_point,

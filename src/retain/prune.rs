@@ -7,7 +7,7 @@ use super::plan::{Plan, PruneRequest, Snapshot};
 use super::replicas::{Locking, needs};
 use crate::catalog::{Catalog, CatalogError};
 use crate::fsio::{FileSystem, LockHolder, LockMode};
-use crate::point::{Holds, Removal, commit_removal, remove_hold, removed_among};
+use crate::point::{Holds, Removal, commit_removal, removed_among};
 use crate::progress::Progress;
 use crate::store::{Damage, Repository, StoreError};
 use crate::units::{Name, PointId, RunId};
@@ -58,7 +58,7 @@ pub fn prune(
         let what = Removed { machine: request.machine, points: &removed, time: request.now, run };
         not_noted = remove_points(repository, catalog, &what)?;
     }
-    sweep_holds(repository, &snapshot.holds)?;
+    sweep_holds(repository, catalog, &snapshot.holds)?;
     Ok(Pruned { kept: count - removed.len(), removed, damages: plan.damages, not_noted })
 }
 
@@ -109,7 +109,11 @@ pub fn remove_points(
 
 /// Removes what held points that are gone on purpose. What holds a point that is missing stays:
 /// the point may come back.
-fn sweep_holds(repository: &Repository, holds: &Holds) -> Result<(), StoreError> {
+fn sweep_holds(
+    repository: &Repository,
+    catalog: &Catalog,
+    holds: &Holds,
+) -> Result<(), StoreError> {
     let present: BTreeSet<PointId> = repository.list_points()?.into_iter().collect();
     let held: BTreeSet<PointId> = holds.iter().map(|(_, hold)| hold.point).collect();
     let gone: BTreeSet<PointId> = held.difference(&present).copied().collect();
@@ -118,7 +122,7 @@ fn sweep_holds(repository: &Repository, holds: &Holds) -> Result<(), StoreError>
     }
     let (removed, _) = removed_among(repository, &gone)?;
     for (id, _) in holds.iter().filter(|(_, hold)| removed.contains(&hold.point)) {
-        remove_hold(repository, id)?;
+        catalog.remove_hold(repository, id)?;
     }
     Ok(())
 }

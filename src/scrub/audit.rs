@@ -3,6 +3,7 @@
 
 use super::VerifyError;
 use super::finding::{Finding, FindingKind};
+use crate::catalog::DocumentFolder;
 use crate::fsio::{DirEntry, FileHandle, FileKind, FileSystem, OpenMode};
 use crate::store::{Layout, Repository, SlotProblem};
 use crate::units::{Hex, MIB, PackName, PointId};
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Folders of documents that are named by the SHA-256 of their bytes.
-const DOCUMENTS: [&str; 3] = ["holds", "removed", "condemned"];
+const DOCUMENTS: [DocumentFolder; 3] = DocumentFolder::ALL;
 /// What has its own rules, or is no content: temporary files and locks come and go, and file
 /// systems make a `lost+found`.
 const PASSED_OVER: [&str; 4] = ["tmp", "locks", "quarantine", "lost+found"];
@@ -25,15 +26,15 @@ pub(super) fn audit(repository: &Repository) -> Result<Vec<Finding>, VerifyError
                 let reason = repository.check_header_bytes()?;
                 findings.extend(reason.map(|it| Finding::new(FindingKind::Header, entry.name, it)));
             }
-            "keys" => check_keys(repository, &mut findings)?,
-            "packs" | "points" => {}
-            folder if DOCUMENTS.contains(&folder) => {
-                check_documents(fs, layout, folder, &mut findings)?;
-            }
+            "keys" | "packs" | "points" => {}
+            name if DOCUMENTS.iter().any(|folder| folder.name() == name) => {}
             name if PASSED_OVER.contains(&name) => {}
             _ => findings.push(foreign("", &entry)),
         }
     }
+    check_all_documents(fs, layout, &mut findings)?;
+    // Also when the folder is gone.
+    tell_slots(repository.check_slots()?, &mut findings);
     foreign_files(fs, layout, &mut findings)?;
     Ok(findings)
 }
@@ -72,12 +73,8 @@ fn foreign(folder: &str, entry: &DirEntry) -> Finding {
     Finding::new(FindingKind::Foreign, file, "afterimage puts no such file there")
 }
 
-/// The key slots, held against their index. A change that is going on is no damage.
-pub(super) fn check_keys(
-    repository: &Repository,
-    findings: &mut Vec<Finding>,
-) -> Result<(), VerifyError> {
-    let problems = repository.check_slots()?;
+/// What is wrong with the key slots. A change that is going on is no damage.
+pub(super) fn tell_slots(problems: Vec<SlotProblem>, findings: &mut Vec<Finding>) {
     let lasting = problems.iter().filter(|it| !matches!(it, SlotProblem::Unfinished { .. }));
     findings.extend(lasting.map(|problem| {
         let file = match (problem.slot(), problem) {
@@ -91,11 +88,10 @@ pub(super) fn check_keys(
         };
         Finding::new(kind, file, problem.to_string())
     }));
-    Ok(())
 }
 
 /// Documents of one folder, which may be missing.
-pub(super) fn check_documents(
+fn check_documents(
     fs: &dyn FileSystem,
     layout: &Layout,
     folder: &str,
@@ -131,7 +127,7 @@ pub(super) fn check_all_documents(
     layout: &Layout,
     findings: &mut Vec<Finding>,
 ) -> Result<(), VerifyError> {
-    DOCUMENTS.iter().try_for_each(|folder| check_documents(fs, layout, folder, findings))
+    DOCUMENTS.iter().try_for_each(|folder| check_documents(fs, layout, folder.name(), findings))
 }
 
 /// Names in a folder; none when it is not there.

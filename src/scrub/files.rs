@@ -1,12 +1,15 @@
-//! Verification without any key: each file that is named by its content has that content.
+//! Verification without any key: each file that is named by its content has that content, and the
+//! key slots are those of their index.
 
 use super::VerifyError;
-use super::audit::{Hashed, check_all_documents, foreign_files, hash_file, quarantined};
+use super::audit::{
+    Hashed, check_all_documents, foreign_files, hash_file, quarantined, tell_slots,
+};
 use super::finding::{Finding, FindingKind, Verdict};
 use super::pool::in_parallel;
 use crate::fsio::{FileKind, FileSystem};
 use crate::progress::Progress;
-use crate::store::Layout;
+use crate::store::{Layout, check_slots};
 use crate::units::{PackName, PointId};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -37,8 +40,8 @@ enum Named {
     Point(PointId),
 }
 
-/// Hashes all packs, manifests and other documents of the repository in `layout`, without any key
-/// and without a catalog.
+/// Hashes all packs, manifests and other documents of the repository in `layout`, and holds the key
+/// slots against their index, without any key and without a catalog.
 ///
 /// # Errors
 /// When it cannot be listed or read to the end.
@@ -70,6 +73,7 @@ pub fn verify_files(
     )?;
     findings.append(&mut found.into_inner().unwrap_or_else(PoisonError::into_inner));
     check_all_documents(fs, layout, &mut findings)?;
+    tell_slots(check_slots(fs, layout, None)?, &mut findings);
     foreign_files(fs, layout, &mut findings)?;
     findings.sort_by(|a, b| (a.kind, &a.file).cmp(&(b.kind, &b.file)));
     Ok(FilesVerdict { findings, files: count, bytes, quarantined: quarantined(fs, layout)? })

@@ -32,6 +32,8 @@ pub enum FindingKind {
     Tree,
     /// Another file that is named by its content.
     Document,
+    /// Another file that was there is gone, and this host did not remove it.
+    LostDocument,
     /// A file that does not belong where it is. No point needs it.
     Foreign,
 }
@@ -49,6 +51,7 @@ impl FindingKind {
             Self::LostObjects => "lost objects",
             Self::Tree => "tree",
             Self::Document => "document",
+            Self::LostDocument => "lost document",
             Self::Foreign => "foreign file",
         }
     }
@@ -69,7 +72,8 @@ pub struct Finding {
     pub objects: Vec<ObjectName>,
     /// How many objects are damaged.
     pub object_count: usize,
-    /// Points that cannot be read in full because of it.
+    /// Points that cannot be read in full because of it; of a pin or lock, the point that it
+    /// keeps.
     pub points: BTreeSet<PointId>,
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod before;
 mod book;
 mod content;
+mod documents;
 mod files;
 mod finding;
 mod packs;

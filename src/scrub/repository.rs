@@ -10,7 +10,7 @@ use super::before::Before;
 use super::book::Book;
 use super::finding::{Finding, FindingKind, HarmedDisk, PointVerdict, Verdict};
 use super::packs::{Inspected, inspect, sample};
-use super::{VerifyError, content};
+use super::{VerifyError, content, documents};
 use crate::catalog::Catalog;
 use crate::point::{Lost, Point, Survey, TreeRef, load_point};
 use crate::progress::Progress;
@@ -89,7 +89,9 @@ pub(super) fn examine(
         examination.met(damage)?;
     }
     if !matches!(request.scope, Scope::Point(_)) {
-        for finding in audit(repository)? {
+        let mut findings = audit(repository)?;
+        documents::compare(repository, catalog, &mut findings)?;
+        for finding in findings {
             examination.book.add(finding);
         }
         let (fs, layout) = (repository.file_system().as_ref(), repository.layout());

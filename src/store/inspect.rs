@@ -66,6 +66,24 @@ impl<'r> PackInspector<'r> {
         Ok(Self { repository, opener, raw: Vec::new() })
     }
 
+    /// Reads all of a pack that was just written. The system's cache of it is dropped before, where
+    /// that can be had, so that the medium answers.
+    ///
+    /// # Errors
+    /// As [`PackInspector::inspect`].
+    pub fn inspect_medium(&mut self, name: PackName) -> Result<PackState, StoreError> {
+        match self
+            .repository
+            .file_system()
+            .open(&self.repository.layout().pack(name), OpenMode::Read)
+        {
+            Ok(handle) => handle.drop_cache(),
+            Err(error) if error.not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.inspect(name, &mut |_| Ok::<(), StoreError>(()))
+    }
+
     /// Reads all of a pack. `on_bytes` is told of every part that was read, and can end it.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! The repository's objects: packs of sealed chunks and tree objects, and the keys to them.
 
-mod audit;
 mod codec;
 mod condemned;
 mod document;
@@ -23,7 +22,6 @@ mod temporary;
 mod tests;
 mod writer;
 
-pub use audit::PackAudit;
 pub use codec::{Codec, Encoded, Encoding};
 pub use condemned::{CondemnedList, CurrentList, Stage};
 pub use document::{DOCUMENT_HEADER_BYTES, open_document, seal_document};

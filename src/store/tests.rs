@@ -295,15 +295,14 @@ fn a_header_that_was_changed_in_any_place_is_refused() {
 }
 
 #[test]
-fn an_audit_finds_every_byte_that_is_turned_over() {
+fn an_inspection_finds_every_byte_that_is_turned_over() {
     for encrypted in [false, true] {
         let scene = Scene::new(encrypted);
         let (repository, index) = (scene.open(), MemoryIndex::default());
         put_all(&repository, &index, &[vec![b'a'; 300], crate::testing::noise(1, 200)]);
         let (pack, bytes) = repository.list_packs().unwrap()[0];
-        let audit = repository.audit_pack(pack).unwrap();
-        assert_eq!(audit.record, repository.read_pack_record(pack).unwrap());
-        assert_eq!(audit.damages, []);
+        let inspect = || repository.inspector().unwrap().inspect_medium(pack).unwrap();
+        assert_eq!(inspect(), PackState::Good);
         let path = repository.layout().pack(pack);
         let good = std::fs::read(&path).unwrap();
         assert_eq!(good.len() as u64, bytes);
@@ -311,12 +310,10 @@ fn an_audit_finds_every_byte_that_is_turned_over() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::write(&path, &bad).unwrap();
-            match repository.audit_pack(pack) {
-                Ok(audit) => assert!(!audit.damages.is_empty(), "byte {at}"),
-                Err(error) => assert!(matches!(error, StoreError::Damaged(_)), "{at}: {error}"),
-            }
+            let found = inspect();
+            assert!(matches!(found, PackState::Damaged(_)), "byte {at}: {found:?}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(repository.audit_pack(pack), Err(StoreError::Damaged(_))));
+        assert_eq!(inspect(), PackState::Missing);
     }
 }

@@ -4,11 +4,12 @@
 use super::files::{Files, read_files, write_files};
 use super::{World, assert_same, noise, small_cut};
 use afterimage::catalog::Catalog;
-use afterimage::point::Point;
+use afterimage::fsio::RealFileSystem;
+use afterimage::point::{Hold, HoldKind, Point, commit_hold};
 use afterimage::progress::Progress;
 use afterimage::scrub::{Scope, Verdict, VerifyRequest, verify_repository};
-use afterimage::store::{Repository, StoreError};
-use afterimage::units::PointId;
+use afterimage::store::{IndexTrust, Keyring, RecoveryKey, Repository, Secret, StoreError};
+use afterimage::units::{PointId, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -44,13 +45,23 @@ impl Template {
             let done = world.backup_of(&world.fs, machine, &disks, &Progress::default()).unwrap();
             points.push((done.point, contents));
         }
+        add_the_rest(&world, &points);
         let mut files = read_files(world.folder.path());
         let carries = |path: &Path| {
             let text = path.to_str().unwrap();
-            text == "key" || text.ends_with(".sqlite") || text.starts_with("repository")
+            text == "key"
+                || text == "second-key"
+                || text.ends_with(".sqlite")
+                || text.starts_with("repository")
         };
         files.retain(|path, _| carries(path) && !path.to_str().unwrap().contains("locks"));
         Self { files, points, encrypted }
+    }
+
+    /// Another key of the repository, for when the slot of the first one is damaged.
+    pub fn second_key(&self, world: &World) -> Option<Secret> {
+        let path = world.path("second-key");
+        self.encrypted.then(|| Secret::from_key_file(&RealFileSystem, &path).unwrap())
     }
 
     pub fn lay_out(&self, files: &Files) -> World {
@@ -73,15 +84,58 @@ impl Template {
     }
 }
 
+/// All kinds of files that a repository can have besides: more key slots, a pin, a lock, a record
+/// of a removed point, and the list of condemned packs that a collection leaves. The catalog then
+/// knows of all of them.
+fn add_the_rest(world: &World, points: &[(Point, Contents)]) {
+    if let Some(own) = &world.secret {
+        let second = world.path("second-key");
+        std::fs::write(&second, [8; 32]).unwrap();
+        let second = Secret::from_key_file(&RealFileSystem, &second).unwrap();
+        let recovery = Secret::RecoveryKey(RecoveryKey::random().unwrap());
+        let (root, now) = (world.path("repository"), world.now());
+        let mut keyring = Keyring::open(&world.fs, &root, own, IndexTrust::Needed).unwrap();
+        keyring.add(&second, None, now).unwrap();
+        keyring.add(&recovery, None, now).unwrap();
+    }
+    // What only this point needs is collected.
+    world.write_disk("root", &noise(99, 70_000));
+    let disks = ["root".to_owned()];
+    let gone = world.backup_of(&world.fs, "web01", &disks, &Progress::default()).unwrap().point;
+    world.remove_point(gone.id);
+    assert!(world.gc().unwrap().removed_packs > 0);
+    let (repository, run) = (world.repository(), RunId::random().unwrap());
+    let session = repository.begin_writing(run).unwrap();
+    let until = jiff::Timestamp::from_second(4_000_000_000).unwrap();
+    let pin = HoldKind::Pin { note: Some("kept".to_owned()) };
+    for ((point, _), kind) in points.iter().zip([pin, HoldKind::Lock { until }]) {
+        let (created, host) = (world.now(), "host".to_owned());
+        let hold = Hold { point: point.id, kind, created, run, host };
+        commit_hold(&repository, &session, &hold).unwrap();
+    }
+    assert!(verify(world, Scope::All).unwrap().is_good());
+}
+
 pub fn open(world: &World) -> Result<(Repository, Catalog), StoreError> {
-    let secret = world.secret.as_ref();
+    open_with(world, world.secret.as_ref())
+}
+
+fn open_with(world: &World, secret: Option<&Secret>) -> Result<(Repository, Catalog), StoreError> {
     let repository = Repository::open(&world.fs, &world.path("repository"), secret, 1)?;
     let catalog = Catalog::open(&world.state_dir(), repository.header().id)?;
     Ok((repository, catalog))
 }
 
 pub fn verify(world: &World, scope: Scope<'_>) -> Result<Verdict, StoreError> {
-    let (repository, catalog) = open(world)?;
+    verify_with(world, world.secret.as_ref(), scope)
+}
+
+pub fn verify_with(
+    world: &World,
+    secret: Option<&Secret>,
+    scope: Scope<'_>,
+) -> Result<Verdict, StoreError> {
+    let (repository, catalog) = open_with(world, secret)?;
     let request = VerifyRequest { scope, workers: 2 };
     Ok(verify_repository(&repository, &catalog, &request, &Progress::default()).unwrap())
 }

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod cuts;
+mod documents;
 mod fixtures;
 mod missing;
 mod world;

@@ -28,6 +28,7 @@ pub(super) fn copy_in(
                 | FindingKind::Manifest
                 | FindingKind::LostPoint
                 | FindingKind::Document
+                | FindingKind::LostDocument
         );
         if is_named && copy_file(repository, session, folder, &finding.file, progress)? {
             copied.push(finding.file.clone());

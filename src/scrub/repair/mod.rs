@@ -20,7 +20,7 @@ pub use tree_source::TreeSource;
 use super::VerifyError;
 use super::finding::{FindingKind, Verdict};
 use super::repository::{Scope, VerifyRequest, examine};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, DocumentFolder};
 use crate::fsio::{FileLock, LockHolder, LockMode};
 use crate::point::{Removal, commit_removal};
 use crate::progress::Progress;
@@ -236,12 +236,23 @@ impl Repair<'_, '_> {
                     | FindingKind::Foreign
             );
             if is_file && quarantine::set_apart(self.repository, &session, finding)? {
+                self.forget_document(&finding.file)?;
                 self.report.set_apart.push(finding.file.clone());
             }
         }
         // What is gone is forgotten, with what was noted of it.
         let missing = self.catalog.sync(self.repository)?.missing;
         self.give_up(&session, &missing)
+    }
+
+    /// It was set apart, and is not lost besides.
+    fn forget_document(&self, file: &str) -> Result<(), VerifyError> {
+        let Some((folder, name)) = file.split_once('/') else { return Ok(()) };
+        let folder = DocumentFolder::ALL.into_iter().find(|it| it.name() == folder);
+        if let (Some(folder), Ok(name)) = (folder, name.parse()) {
+            self.catalog.forget_document(folder, name)?;
+        }
+        Ok(())
     }
 
     /// Points whose manifests are gone for good: a record says so to all catalogs, which would

@@ -1,9 +1,7 @@
 //! The key slots as they are found, held against their index.
 
-use super::{
-    Change, Flaw, IndexState, SLOT_BYTES_MAX, Slot, SlotLabel, digest, file_names, read_index,
-};
-use crate::fsio::{self, FileSystem};
+use super::{Change, Flaw, IndexState, SLOT_BYTES_MAX, Slot, SlotLabel, digest, read_index};
+use crate::fsio::{self, DirEntry, FileKind, FileSystem};
 use crate::store::header::{HEADER_BYTES_MAX, Header};
 use crate::store::{Encryption, Keys, Layout, StoreError};
 use crate::units::{Hex, SlotId};
@@ -209,8 +207,21 @@ pub(in crate::store) struct Files {
 impl Files {
     pub fn read(fs: &dyn FileSystem, layout: &Layout) -> Result<Self, StoreError> {
         let mut files = Self { slots: BTreeMap::new(), foreign: BTreeSet::new() };
-        for name in file_names(fs, layout)? {
+        let entries = match fs.list(&layout.slots()) {
+            // A copy tool may leave an empty folder out.
+            Err(error) if error.not_found() => Vec::new(),
+            listed => listed?,
+        };
+        // All of them: what lies among the slots and is none was put there by somebody.
+        for DirEntry { name, kind, .. } in entries {
             let path = layout.slots().join(&name);
+            if path == layout.slot_index() {
+                continue;
+            }
+            if kind != FileKind::File {
+                files.foreign.insert(name);
+                continue;
+            }
             let id = name.strip_suffix(".json").and_then(|id| id.parse::<SlotId>().ok());
             match id.filter(|id| layout.slot(*id) == path) {
                 Some(id) => {

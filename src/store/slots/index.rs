@@ -66,6 +66,14 @@ struct Sealed {
     mac: Hex<32>,
 }
 
+impl Sealed {
+    fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
 /// What can be read of an index of any format.
 #[derive(serde::Deserialize)]
 struct Any {
@@ -87,10 +95,7 @@ impl Index {
     }
 
     pub fn encode(&self, keys: &Keys) -> Result<Vec<u8>, serde_json::Error> {
-        let sealed = Sealed { index: self.clone(), mac: Hex(self.mac(keys)?) };
-        let mut text = serde_json::to_vec_pretty(&sealed)?;
-        text.push(b'\n');
-        Ok(text)
+        Sealed { index: self.clone(), mac: Hex(self.mac(keys)?) }.encode()
     }
 
     /// Writes it in the place of the one before, durably.
@@ -111,7 +116,12 @@ impl Index {
                 "it has format {found}, this version of afterimage reads {INDEX_FORMAT}"
             ));
         }
-        let Sealed { index, mac } = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let sealed: Sealed = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        // What it says may be the same with other white space. It was damaged all the same.
+        if sealed.encode().map_err(|e| e.to_string())? != text {
+            return Err("its bytes are not those that were written".to_owned());
+        }
+        let Sealed { index, mac } = sealed;
         if let Some(keys) = keys {
             if index.repository != keys.repository() {
                 return Err("it belongs to another repository".to_owned());

@@ -242,7 +242,7 @@ fn an_index_that_somebody_else_wrote_is_told_with_keys() {
     std::fs::remove_file(scene.layout().slot(recovery)).unwrap();
     let mut value: serde_json::Value = serde_json::from_str(&own).unwrap();
     value["index"]["slots"].as_object_mut().unwrap().remove(&recovery.to_string()).unwrap();
-    std::fs::write(&path, value.to_string()).unwrap();
+    std::fs::write(&path, format!("{value:#}\n")).unwrap();
     assert_eq!(scene.problems(None), []);
     let found = scene.problems(Some(repository.keys()));
     assert!(matches!(found.as_slice(), [SlotProblem::IndexDamaged { .. }]), "{found:?}");
