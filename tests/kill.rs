@@ -20,6 +20,7 @@ url = "repository"
 encryption = "none"
 [machine.web01]
 repository = "main"
+keep = { last = 1 }
 [[machine.web01.disk]]
 name = "root"
 source = { image = "root.img", format = "raw" }
@@ -202,6 +203,41 @@ fn a_rebuild_of_the_catalog_that_is_killed_anywhere_leaves_the_old_one_or_the_ne
         }
     }
     assert!(killed > 10, "strace killed only {killed} runs");
+}
+
+#[test]
+fn a_prune_or_a_collection_that_is_killed_anywhere_removes_nothing_that_is_kept() {
+    // The replica is at #1, the rules keep #3, and #4 is the newest: only #2 goes.
+    let template = Scene::new();
+    for seed in 10..13 {
+        let mut content = template.old.clone();
+        content[..500_000].copy_from_slice(&noise(seed, 500_000));
+        std::fs::write(template.path("root.img"), content).unwrap();
+        template.succeed(&["backup", "now"]);
+    }
+    let expected = ["#1", "#3", "#4"].map(|point| (point, template.restored(point)));
+    let mut killed = 0;
+    for command in [&["prune", "--yes"][..], &["gc"]] {
+        if command == ["gc"] {
+            template.succeed(&["prune", "--yes"]);
+        }
+        for call in CALLS {
+            let count = template.copy().count(command, call);
+            for cut in cuts(count) {
+                let scene = template.copy();
+                killed += usize::from(scene.killed(command, call, cut));
+                scene.succeed(&["prune", "--yes"]);
+                scene.succeed(&["gc"]);
+                assert_eq!(scene.points(), 3, "{command:?} {call} {cut}");
+                for (point, content) in &expected {
+                    assert!(scene.restored(point) == *content, "{command:?} {call} {cut}: {point}");
+                }
+                scene.succeed(&["verify", "--all"]);
+                scene.no_leftovers();
+            }
+        }
+    }
+    assert!(killed > 20, "strace killed only {killed} runs");
 }
 
 /// A scene with two points whose replica is cleanly at the first.

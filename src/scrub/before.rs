@@ -22,7 +22,10 @@ impl Before {
     pub fn take(repository: &Repository, catalog: &Catalog) -> Result<Self, VerifyError> {
         // What is known first, then what is there: what another process adds to both meanwhile
         // must not look as if it were gone.
-        let known = catalog.packs()?;
+        // A condemned pack may go at any moment: no point needs it.
+        let condemned = catalog.condemned()?;
+        let mut known = catalog.packs()?;
+        known.retain(|pack, _| !condemned.contains(pack));
         let known_points = catalog.known_points()?;
         let points: BTreeSet<_> = repository.list_points()?.into_iter().collect();
         let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();

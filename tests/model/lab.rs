@@ -9,10 +9,16 @@ use afterimage::point::{Consistency, Point};
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::replay::{ReplicaSession, ReplicateRequest, TargetSpec, replicate};
-use afterimage::retain::{GcOutcome, GcRequest, Removed, collect, remove_points};
+use afterimage::retain::{
+    GcOutcome, GcRequest, PruneRequest, Removed, ReplicaPlace, collect, plan_prune, prune,
+    remove_points,
+};
+use afterimage::scrub::{Scope, VerifyRequest, verify_repository};
 use afterimage::source::SourceSpec;
 use afterimage::store::{InitOptions, Repository};
-use afterimage::units::{Name, PointId, RunId};
+use afterimage::units::{Keep, Name, PointId, RunId};
+use jiff::tz::TimeZone;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +97,46 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Prunes the first machine, which has a replica, by the rule that keeps the newest points.
+    pub fn prune(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        last: u32,
+        clock: i64,
+    ) -> Result<BTreeSet<PointId>> {
+        let (repository, catalog) = self.open(fs)?;
+        let kind = TargetKind::Image;
+        let replica = name("standby");
+        let home =
+            ReplicaHome::locate(&self.folder.join("state"), None, &replica, &self.image(), kind);
+        let was_fed = self.image().exists();
+        let request = PruneRequest {
+            machine: &name(MACHINES[0]),
+            keep: &Keep { last, ..Keep::default() },
+            zone: &TimeZone::UTC,
+            lock_days: 0,
+            replicas: &[ReplicaPlace { replica, home, was_fed }],
+            recorded: None,
+            now: self.time(clock),
+        };
+        let plan = plan_prune(fs.as_ref(), &repository, &catalog, &request)?;
+        let (run, progress) = (RunId::random()?, Progress::default());
+        let (fs, going) = (fs.as_ref(), plan.going());
+        let pruned = prune(fs, &repository, &catalog, &request, &going, run, &progress)?;
+        Ok(pruned.removed)
+    }
+
+    /// Every byte.
+    pub fn verify(&self, fs: &Arc<dyn FileSystem>) -> Result<()> {
+        let (repository, catalog) = self.open(fs)?;
+        let request = VerifyRequest { scope: Scope::All, workers: 1 };
+        let verdict = verify_repository(&repository, &catalog, &request, &Progress::default())?;
+        match verdict.is_good() && verdict.unchecked.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{:?}, {:?}", verdict.findings, verdict.unchecked).into()),
+        }
     }
 
     pub fn gc(&self, fs: &Arc<dyn FileSystem>, clock: i64) -> Result<GcOutcome> {

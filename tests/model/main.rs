@@ -13,7 +13,7 @@ use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::{Manifest, Reach, commit_point, load_point};
 use afterimage::store::Lease;
 use afterimage::testing::{BetweenFileSystem, CutFileSystem, LastOperation};
-use afterimage::units::{PointId, RunId};
+use afterimage::units::{PointId, RunId, Sequence};
 use common::noise;
 use lab::{Lab, MACHINES, is_beginning};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,16 +41,19 @@ enum Action {
     Backup(usize),
     /// Points with the numbers of their machines.
     Remove(Vec<(usize, PointId)>),
+    /// By the rules, but for this many of the newest points.
+    Prune(u32),
     Gc,
     Replicate,
     Restore(PointId),
+    Verify,
 }
 
 /// What was done, and how it ended.
 #[derive(Debug)]
 enum Done {
     Made(usize, PointId),
-    Removed(Vec<(usize, PointId)>),
+    Removed(Vec<PointId>),
     /// Perhaps: it was killed, or another one was in the way.
     Failed(Action, String),
     Restored(PointId, Vec<u8>),
@@ -62,7 +65,13 @@ fn act(lab: &Lab, fs: &Arc<dyn FileSystem>, action: &Action, clock: i64) -> Done
         Action::Backup(machine) => {
             lab.backup(fs, *machine, clock).map(|point| Done::Made(*machine, point.id))
         }
-        Action::Remove(points) => lab.remove(fs, points).map(|()| Done::Removed(points.clone())),
+        Action::Remove(points) => lab
+            .remove(fs, points)
+            .map(|()| Done::Removed(points.iter().map(|(_, id)| *id).collect())),
+        Action::Prune(last) => {
+            lab.prune(fs, *last, clock).map(|gone| Done::Removed(gone.into_iter().collect()))
+        }
+        Action::Verify => lab.verify(fs).map(|()| Done::Nothing),
         Action::Gc => lab.gc(fs, clock).map(|_| Done::Nothing),
         Action::Replicate => lab.replicate(fs).map(|()| Done::Nothing),
         Action::Restore(id) => restore(lab, fs, *id).map(|found| Done::Restored(*id, found)),
@@ -93,6 +102,10 @@ struct History {
     disks: [Vec<u8>; 2],
     /// What must be there, and what it holds.
     points: BTreeMap<PointId, (usize, Vec<u8>)>,
+    /// All points that there ever were, in the order in which they were made.
+    made: Vec<PointId>,
+    /// The newest point of each machine when the last step ended.
+    newest: BTreeSet<PointId>,
     /// What was being removed when the removal was killed.
     doubtful: BTreeSet<PointId>,
     readers: Vec<Lease>,
@@ -112,6 +125,8 @@ impl History {
             clock: 0,
             disks: [noise(seed, 20_000), noise(seed + 1, 9000)],
             points: BTreeMap::new(),
+            made: Vec::new(),
+            newest: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             readers: Vec::new(),
             writer: None,
@@ -151,7 +166,11 @@ impl History {
     fn action(&mut self) -> Action {
         match self.random.below(10) {
             0..=3 => Action::Backup(self.random.below(2) as usize),
-            4..=5 => Action::Remove(self.removable()),
+            4 => Action::Remove(self.removable()),
+            5 => match self.random.below(3) {
+                0 => Action::Verify,
+                _ => Action::Prune(self.random.below(3) as u32),
+            },
             6..=7 => Action::Gc,
             8 if self.points.values().any(|(machine, _)| *machine == 0) => Action::Replicate,
             _ => match self.some_point() {
@@ -161,9 +180,17 @@ impl History {
         }
     }
 
+    fn add(&mut self, id: PointId, what: (usize, Vec<u8>)) {
+        self.made.push(id);
+        self.points.insert(id, what);
+    }
+
     fn some_point(&mut self) -> Option<PointId> {
-        let index = self.random.below(self.points.len().max(1) as u64) as usize;
-        self.points.keys().nth(index).copied()
+        // In the order in which they were made: their names are random.
+        let there = self.made.iter().filter(|id| self.points.contains_key(id));
+        let there: Vec<PointId> = there.copied().collect();
+        let index = self.random.below(there.len().max(1) as u64) as usize;
+        there.get(index).copied()
     }
 
     /// Some points, but for the newest of each machine.
@@ -238,7 +265,7 @@ impl History {
     fn judge_failure(&self, done: &Done) {
         let Done::Failed(action, error) = done else { return };
         let busy = error.contains("is held by");
-        let missing = matches!(action, Action::Restore(_) | Action::Remove(_) | Action::Replicate)
+        let missing = matches!(action, Action::Restore(_) | Action::Replicate)
             && (error.contains("missing") || error.contains("No such file"));
         if !busy && !missing {
             self.fail(&format!("{action:?} failed: {error}"));
@@ -248,11 +275,20 @@ impl History {
     fn note(&mut self, done: Done) {
         match done {
             Done::Made(machine, id) => {
-                self.points.insert(id, (machine, self.disks[machine].clone()));
+                self.add(id, (machine, self.disks[machine].clone()));
             }
-            Done::Removed(ids) => ids.iter().for_each(|(_, id)| {
-                self.points.remove(id);
-            }),
+            Done::Removed(ids) => {
+                if ids.iter().any(|id| self.newest.contains(id)) {
+                    self.fail("the newest point of a machine was removed");
+                }
+                ids.iter().for_each(|id| drop(self.points.remove(id)));
+            }
+            // Its plan is not known here, but what it must not touch is.
+            Done::Failed(Action::Prune(_), _) => {
+                let of_machine = self.points.iter().filter(|(_, (machine, _))| *machine == 0);
+                let ids = of_machine.map(|(id, _)| *id).filter(|id| !self.newest.contains(id));
+                self.doubtful.extend(ids);
+            }
             Done::Failed(Action::Remove(ids), _) => {
                 self.doubtful.extend(ids.iter().map(|(_, id)| *id));
             }
@@ -291,12 +327,16 @@ impl History {
 
     fn end_writer(&mut self) {
         let Some(writer) = self.writer.take() else { return };
-        let (repository, _) = self.lab.open(&self.real).unwrap();
+        let (repository, catalog) = self.lab.open(&self.real).unwrap();
+        catalog.sync(&repository).unwrap();
+        let last = catalog.last_sequence(&writer.manifest.machine).unwrap();
+        let sequence = Sequence(last.map_or(0, |last| last.0) + 1);
         let session = repository.begin_writing(RunId::random().unwrap()).unwrap();
-        let manifest = Manifest { run: RunId::random().unwrap(), ..writer.manifest };
+        let manifest = Manifest { sequence, ..writer.manifest };
         let point = commit_point(&repository, &session, manifest).unwrap();
         self.log.push(format!("a slow writer made {}", point.id.short()));
-        self.points.insert(point.id, (writer.machine, writer.content));
+        self.add(point.id, (writer.machine, writer.content));
+        self.check();
     }
 
     /// The points are those of the model, and one of them restores.
@@ -313,10 +353,14 @@ impl History {
                 // A backup that was killed in its very last step.
                 let manifest = load_point(&repository, *id).unwrap().manifest;
                 let machine = usize::from(manifest.machine.as_str() == MACHINES[1]);
-                self.points.insert(*id, (machine, self.disks[machine].clone()));
+                self.add(*id, (machine, self.disks[machine].clone()));
                 self.check_point(*id);
             }
         }
+        let (repository, catalog) = self.lab.open(&self.real).unwrap();
+        catalog.sync(&repository).unwrap();
+        let newest = MACHINES.map(|it| catalog.newest_point(&lab::name(it)).unwrap());
+        self.newest = newest.into_iter().flatten().map(|point| point.id).collect();
         if let Some(lost) = self.points.keys().find(|id| !listed.contains(id)) {
             self.fail(&format!("point {} is lost", lost.short()));
         }
@@ -337,6 +381,7 @@ impl History {
     fn end(&mut self) {
         self.readers.clear();
         self.writer = None;
+        self.judge_failure(&act(&self.lab, &self.real, &Action::Verify, self.clock));
         self.points.keys().for_each(|id| self.check_point(*id));
         let outcome = match self.lab.gc(&self.real, self.clock) {
             Ok(outcome) => outcome,
