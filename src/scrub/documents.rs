@@ -11,12 +11,13 @@ use crate::units::{Hex, PointId};
 use std::collections::BTreeSet;
 
 /// Adds to the `findings` what is gone, and to those about pins and locks their points, as far as
-/// that is known; then makes the catalog remember what is there.
+/// that is known; then makes the catalog remember what is there. Gives back what it is to forget
+/// once this can be told: a verification that is stopped before must not be the only one to know.
 pub(super) fn compare(
     repository: &Repository,
     catalog: &Catalog,
     findings: &mut Vec<Finding>,
-) -> Result<(), VerifyError> {
+) -> Result<Vec<KnownDocument>, VerifyError> {
     // What is known first, then what is there: what others add to both meanwhile is not gone.
     let known = catalog.documents()?;
     let there = There::read(repository)?;
@@ -32,13 +33,11 @@ pub(super) fn compare(
         finding.points.extend(document.point);
         findings.push(finding);
     }
-    for document in gone {
-        // A list that cannot be read may be the one that says so.
-        if document.folder != DocumentFolder::Condemned || there.current.is_some() {
-            catalog.forget_document(document.folder, document.name)?;
-        }
-    }
-    remember(repository, catalog, &there, findings)
+    remember(repository, catalog, &there, findings)?;
+    // A list that cannot be read may be the one that takes the place of another.
+    let is_settled =
+        |it: &&KnownDocument| it.folder != DocumentFolder::Condemned || there.current.is_some();
+    Ok(gone.into_iter().filter(is_settled).copied().collect())
 }
 
 fn file(document: &KnownDocument) -> String {

@@ -88,9 +88,10 @@ pub(super) fn examine(
     for damage in &report.damages {
         examination.met(damage)?;
     }
+    let mut gone = Vec::new();
     if !matches!(request.scope, Scope::Point(_)) {
         let mut findings = audit(repository)?;
-        documents::compare(repository, catalog, &mut findings)?;
+        gone = documents::compare(repository, catalog, &mut findings)?;
         for finding in findings {
             examination.book.add(finding);
         }
@@ -117,6 +118,9 @@ pub(super) fn examine(
     examination.survey(points)?;
     if matches!(request.scope, Scope::Point(_)) {
         examination.book.only_relevant();
+    }
+    for document in gone {
+        catalog.forget_document(document.folder, document.name)?;
     }
     Ok(examination.close())
 }
