@@ -163,6 +163,7 @@ impl Story<'_> {
         let to = self.workplace.path("restored");
         let request = RestoreRequest {
             machine: "web01".to_owned(),
+            repository: None,
             disk: None,
             point: "#2".to_owned(),
             zone: TimeZone::UTC,
