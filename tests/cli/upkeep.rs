@@ -2,6 +2,7 @@
 //! mended, and all of it is copied to a second repository.
 
 use crate::world::{DISK_BYTES, World, damage};
+use std::path::PathBuf;
 
 /// Two repositories, of which the machine uses the first; `keep` and what else is said of it.
 fn world() -> World {
@@ -17,16 +18,21 @@ fn world() -> World {
     world
 }
 
-/// Four points, each with another megabyte of the disk exchanged.
-fn back_up_four_times(world: &World) -> Vec<u8> {
+/// Four points, each with another part of the disk exchanged. The content of the last one, and the
+/// pack that only it needs.
+fn back_up_four_times(world: &World) -> (Vec<u8>, PathBuf) {
     let mut content = world.write_disk("web01", 1);
+    let mut before = Vec::new();
     for round in 0..4_u64 {
         let at = usize::try_from(round).unwrap() * 700_000;
         content[at..at + 700_000].copy_from_slice(&crate::common::noise(50 + round, 700_000));
         world.write("web01.img", &content);
+        before = world.files("repository/packs");
         world.backup();
     }
-    content
+    let mut packs = world.files("repository/packs");
+    packs.retain(|pack| !before.contains(pack));
+    (content, packs.into_iter().max_by_key(|pack| pack.metadata().unwrap().len()).unwrap())
 }
 
 fn packs_bytes(world: &World) -> u64 {
@@ -36,7 +42,7 @@ fn packs_bytes(world: &World) -> u64 {
 #[test]
 fn a_repository_is_pruned_collected_verified_repaired_and_copied() {
     let world = world();
-    let content = back_up_four_times(&world);
+    let (content, newest) = back_up_four_times(&world);
     world.run(&["replicate", "now", "standby"]).expect(0);
 
     world.run(&["prune", "--dry-run"]).expect(0).says("2 of 4 points would go");
@@ -51,7 +57,7 @@ fn a_repository_is_pruned_collected_verified_repaired_and_copied() {
     world.run(&["gc"]).expect(0).says("main: nothing to remove; ");
     world.run(&["verify", "--all"]).expect(0).says("main: nothing is damaged").says("2 points");
 
-    damage_newest(&world);
+    damage(&newest, 300_000);
     let found = world.run(&["verify", "--all", "--repository", "main"]).expect(1);
     found.says("web01 #4 (").complains("run `afterimage repair main`");
     let blind = world.run(&["verify", "--all", "--no-key", "--repository", "main"]).expect(1);
@@ -76,18 +82,10 @@ fn a_repository_is_pruned_collected_verified_repaired_and_copied() {
     world.run(&["catalog", "check"]).expect(0).says("all: 2 completed");
 }
 
-/// Damages what the newest point needs: the middle of the largest pack, which all of it refers to.
-fn damage_newest(world: &World) {
-    let packs = world.files("repository/packs");
-    let largest = packs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let middle = usize::try_from(largest.metadata().unwrap().len() / 2).unwrap();
-    damage(largest, middle);
-}
-
 #[test]
 fn a_copy_is_used_by_name_when_the_first_repository_is_lost() {
     let world = world();
-    let content = back_up_four_times(&world);
+    let (content, _) = back_up_four_times(&world);
     world.run(&["copy", "main", "second", "--machine", "web02"]).expect(1).complains("web02");
     world.run(&["copy", "main", "second", "--point", "latest"]).expect(0);
     std::fs::rename(world.path("repository"), world.path("gone")).unwrap();
