@@ -205,6 +205,9 @@ pub(super) struct RestoreArgs {
     /// before a time such as `2026-11-22 09:30`.
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub point: String,
+    /// The repository that the point is in, if not the machine's own: one that it was copied to.
+    #[arg(long, value_name = "REPOSITORY")]
+    pub repository: Option<String>,
     /// A folder, in which each disk becomes NAME.raw; or, with one disk, a file or device.
     #[arg(long, value_name = "PATH")]
     pub to: PathBuf,

@@ -42,6 +42,7 @@ pub(super) fn points(app: &App, machine: Option<&str>) -> Result<ExitCode, Failu
 
 fn tell_points(app: &App, report: PointsReport, tally: Tally, started: Timestamp) -> ExitCode {
     match report.points.is_empty() {
+        true if tally.failed > 0 => {}
         true => app.output.sentence("there are no points yet"),
         false => app.output.result(&tables::points(&report.points)),
     }

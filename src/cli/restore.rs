@@ -9,7 +9,7 @@ use super::text;
 use crate::catalog::RunStatus;
 use crate::operations::{PreparedRestore, RestoreRequest, prepare_restore};
 use crate::report::{Action, ExitCode, Message, PlanLine, Summary};
-use crate::units::format_bytes;
+use crate::units::{format_bytes, format_count};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -17,6 +17,7 @@ pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure>
     let started = Timestamp::now();
     let request = RestoreRequest {
         machine: args.machine,
+        repository: args.repository,
         disk: args.disk,
         point: args.point,
         zone: TimeZone::system(),
@@ -56,14 +57,13 @@ fn describe(prepared: &PreparedRestore<'_>, plan: &[PlanLine], now: Timestamp) -
     let point = prepared.point();
     let age = u64::try_from(now.as_second() - point.time.as_second()).unwrap_or(0);
     let mut lines = vec![format!(
-        "restore {} from point {} of {} ({} ago), {} in {} disk{}, made on {}",
+        "restore {} from point {} of {} ({} ago), {} in {}, made on {}",
         point.machine,
         text::point(point.sequence, point.point),
         text::time(point.time),
         text::age(age),
         format_bytes(point.size_bytes()),
-        point.disks.len(),
-        if point.disks.len() == 1 { "" } else { "s" },
+        format_count(point.disks.len() as u64, "disk"),
         point.host,
     )];
     for line in plan {

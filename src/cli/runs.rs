@@ -85,9 +85,10 @@ pub(super) fn init(app: &App, typed: &[String], choice: InitChoice) -> Result<Ex
                 summary.detail = Some(format!("{} in {}", made.id, made.path.display()));
                 summary.warnings.extend(made.generated_key_file.map(|path| {
                     format!(
-                        "a new key was written to {}; keep a copy of it elsewhere, without it \
+                        "a new key was written to {}; keep a copy of it elsewhere, without {} \
                          nothing in the repository can be read",
-                        path.display()
+                        path.display(),
+                        if choice.recovery_key { "it or the recovery key" } else { "it" }
                     )
                 }));
                 summary.recovery_key = made.recovery_key.map(|key| RecoveryKeyText(key.text()));

@@ -56,7 +56,10 @@ fn keep_only(reports: &mut Vec<UsageReport>, machine: &Name, tally: Tally) -> Re
     }
     reports.retain(|report| !report.machines.is_empty());
     if reports.is_empty() && tally.failed == 0 {
-        let message = format!("{machine} has no recovery point in any repository looked at");
+        let message = format!(
+            "{machine} has no recovery point in any repository looked at; `afterimage points` \
+             lists what there is"
+        );
         return Err(Failure::usage(message));
     }
     Ok(())

@@ -49,8 +49,13 @@ fn verified(verified: Option<&VerifiedLine>) -> String {
 }
 
 pub(super) fn points(points: &[PointLine]) -> String {
+    // Where all are in one repository, there is nothing to tell apart.
+    let several =
+        points.iter().zip(points.iter().skip(1)).any(|(a, b)| a.repository != b.repository);
     let rows = points.iter().map(|point| {
-        vec![
+        let mut row = Vec::new();
+        row.extend(several.then(|| point.repository.to_string()));
+        row.extend([
             point.machine.to_string(),
             format!("#{}", point.sequence.0),
             point.point.short(),
@@ -60,11 +65,19 @@ pub(super) fn points(points: &[PointLine]) -> String {
             consistency(point.consistency).to_owned(),
             kept_by(point),
             verified(point.verified.as_ref()),
-        ]
+        ]);
+        row
     });
     let header =
         ["MACHINE", "POINT", "ID", "TIME", "SIZE", "DISKS", "CONSISTENCY", "KEPT BY", "VERIFIED"];
-    render(&header, &[1, 4, 5], rows.collect())
+    let right = [1, 4, 5];
+    match several {
+        false => render(&header, &right, rows.collect()),
+        true => {
+            let header: Vec<&str> = ["REPOSITORY"].into_iter().chain(header).collect();
+            render(&header, &right.map(|column| column + 1), rows.collect())
+        }
+    }
 }
 
 /// What keeps a point whatever the rules say.
@@ -120,8 +133,8 @@ pub(super) fn key_slots(slots: &[KeySlotLine]) -> String {
 pub(super) fn repositories(repositories: &[RepositoryStatus]) -> String {
     let rows = repositories.iter().map(|status| {
         let state = match (status.reachable, status.damages.len()) {
-            (false, _) => "unreachable".to_owned(),
-            (true, 0) => "reachable".to_owned(),
+            (false, _) => "unusable".to_owned(),
+            (true, 0) => "usable".to_owned(),
             (true, count) => format!("{count} damaged"),
         };
         vec![
@@ -175,14 +188,16 @@ pub(super) fn replicas(replicas: &[ReplicaStatus]) -> String {
 
 /// The columns that all of them have.
 fn amounts(line: &UsageLine) -> [String; 7] {
+    // Of nothing there is no ratio.
+    let ratio = |ratio: f64| or_none((line.stored_bytes > 0).then(|| format!("{ratio:.2}")));
     [
         format_bytes(line.logical_bytes),
         format_bytes(line.data_bytes),
         format_bytes(line.stored_bytes),
         format_bytes(line.shared_bytes),
         format_bytes(line.unique_bytes),
-        format!("{:.2}", line.dedup_ratio),
-        format!("{:.2}", line.compression_ratio),
+        ratio(line.dedup_ratio),
+        ratio(line.compression_ratio),
     ]
 }
 

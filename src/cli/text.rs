@@ -2,7 +2,7 @@
 
 use crate::catalog::RunStatus;
 use crate::report::{Action, DamageLine, DamagedPointLine, MissingDisk, RecoveryKeyText, Summary};
-use crate::units::{PointId, Sequence, format_bytes, format_duration};
+use crate::units::{PointId, Sequence, format_bytes, format_count, format_duration};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::Duration;
@@ -84,11 +84,6 @@ pub(super) fn summary(summary: &Summary) -> String {
     }
 }
 
-/// `1 object`, `2 objects`.
-fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 fn list<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -100,9 +95,10 @@ pub(super) fn damage(line: &DamageLine) -> String {
         None => line.reason.clone(),
     };
     if line.object_count > 0 {
-        text += &format!("; {} damaged", count(line.object_count, "object"));
+        text += &format!("; {} damaged", format_count(line.object_count as u64, "object"));
     }
     text += &match line.points.is_empty() {
+        true if line.points_unknown => String::new(),
         true => "; points affected: none".to_owned(),
         false => format!("; points affected: {}", list(&line.points)),
     };
@@ -126,7 +122,10 @@ pub(super) fn damaged_point(line: &DamagedPointLine) -> String {
             .map(|range| format!("{}-{}", range.start, range.end))
             .collect();
         let more = it.ranges.len().saturating_sub(5);
-        let more = if more == 0 { String::new() } else { format!(" and {more} more ranges") };
+        let more = match more {
+            0 => String::new(),
+            _ => format!(" and {}", format_count(more as u64, "more range")),
+        };
         format!("{} in bytes {}{more}", it.disk, ranges.join(", "))
     };
     let disks: Vec<String> = line.disks.iter().map(disk).collect();

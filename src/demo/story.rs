@@ -31,6 +31,7 @@ pub fn run(
     story.protect(&disks)?;
     let good = story.change(&disks)?;
     story.ransomware(&disks)?;
+    story.tidy_up()?;
     story.bring_back(&good)?;
     if keep {
         story.teller.fact(format!("everything is kept in {}", workplace.folder().display()));
@@ -158,11 +159,30 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// The oldest point goes, and its space comes back; what is left is whole.
+    fn tidy_up(&mut self) -> Result<(), DemoError> {
+        self.teller.step("The oldest point is pruned, its space given back, and all else verified");
+        let (machine, main) = (name("web01")?, name("main")?);
+        let (settings, progress) = (self.settings, self.progress);
+        let plan = operations::plan_prune(settings, &machine);
+        let pruned = operations::prune(settings, &machine, plan, false, progress)?;
+        let collected = operations::gc(settings, &main, progress)?;
+        let scope = operations::VerifyScope::All;
+        let verified =
+            operations::verify_whole(settings, &main, scope, progress, &mut |_message| {})?;
+        for (what, summary) in [("prune", pruned), ("gc", collected), ("verify", verified)] {
+            let (detail, took) = (summary.detail.unwrap_or_default(), summary.duration_s);
+            self.teller.fact(format!("{what:<9} {detail} in {took:.1} s"));
+        }
+        Ok(())
+    }
+
     fn bring_back(&mut self, good: &Hashes) -> Result<(), DemoError> {
         self.teller.step("The older point, #2, is brought back from the same backups");
         let to = self.workplace.path("restored");
         let request = RestoreRequest {
             machine: "web01".to_owned(),
+            repository: None,
             disk: None,
             point: "#2".to_owned(),
             zone: TimeZone::UTC,

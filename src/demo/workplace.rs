@@ -19,6 +19,7 @@ encryption = { key_file = "repository.key" }
 [machine.web01]
 repository = "main"
 definition = "web01.xml"
+keep = { last = 1 }
 
 [[machine.web01.disk]]
 name = "root"

@@ -12,7 +12,7 @@ use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
 use crate::store::{KeyringError, StoreError};
 use crate::transfer::TransferError;
-use crate::units::{InvalidName, Name};
+use crate::units::{InvalidName, Name, format_count};
 use crate::usage::UsageError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -120,15 +120,15 @@ pub enum OperationError {
     },
     /// A verification found damage in a repository.
     #[error(
-        "repository {repository} is damaged in {count} place{}; points that cannot be restored in \
-         full: {points}; run `afterimage repair {repository}`", if *count == 1 { "" } else { "s" }
+        "repository {repository} is damaged in {}; {points}; run `afterimage repair {repository}`",
+        format_count(*count as u64, "place")
     )]
     DamageFound {
         /// The repository.
         repository: Name,
         /// How many things are damaged.
         count: usize,
-        /// The points, in words.
+        /// Which points are harmed, in words.
         points: String,
     },
     /// The key file is that of another repository too.
@@ -149,6 +149,20 @@ pub enum OperationError {
          `--passphrase-file FILE`"
     )]
     NewPassphraseNeeded,
+    /// A new key was to be in a file that is not there.
+    #[error("there is no {}: {advice}", path.display())]
+    NoKeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A file is there that is not overwritten.
+    #[error("{} exists already, and is not overwritten; name a new file", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file would lie in the folder that it must outlive.
     #[error("{} lies in the repository's folder; keep it elsewhere, best on another machine", path.display())]
     WithinRepository {
@@ -235,6 +249,7 @@ impl OperationError {
             Self::Restore(RestoreError::Choice(
                 ChoosePointError::NotAChoice { .. } | ChoosePointError::Ambiguous { .. },
             )) => return ExitCode::Usage,
+            Self::NoKeyFile { .. } => return ExitCode::WrongKey,
             Self::Damaged { error, .. } => return error.exit_code(),
             _ => {}
         }
@@ -343,6 +358,8 @@ impl OperationError {
             | Self::KeyFileShared { .. }
             | Self::NewPassphraseNeeded
             | Self::WithinRepository { .. }
+            | Self::NoKeyFile { .. }
+            | Self::FileExists { .. }
             | Self::File(_)
             | Self::Differs { .. }
             | Self::DamageFound { .. } => Root::Other,

@@ -40,6 +40,21 @@ pub(super) fn find(settings: &Settings, machine: &str) -> Result<Found, Operatio
     Err(unknown)
 }
 
+/// As [`find`], or in one repository of the settings, whatever they say about the machine.
+pub(super) fn find_in(
+    settings: &Settings,
+    machine: &str,
+    repository: Option<&str>,
+) -> Result<Found, OperationError> {
+    let Some(repository) = repository else { return find(settings, machine) };
+    let (repository, _) = known(settings, "repository", &settings.repositories, repository)?;
+    match machine.parse::<Name>() {
+        Ok(machine) => look(settings, repository, &machine),
+        // It is refused, with the nearest name.
+        Err(_) => find(settings, machine),
+    }
+}
+
 fn look(settings: &Settings, repository: &Name, machine: &Name) -> Result<Found, OperationError> {
     let open = open_repository(settings, repository)?;
     let damages = open.catalog.sync(&open.repository)?.damages;

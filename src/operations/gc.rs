@@ -7,7 +7,7 @@ use crate::catalog::{RunKind, RunStatus};
 use crate::progress::Progress;
 use crate::retain::{GcOutcome, GcRequest, collect};
 use crate::settings::Settings;
-use crate::units::{Name, RunId, format_bytes};
+use crate::units::{Name, RunId, format_bytes, format_count};
 
 /// Returns the space of a repository that no point needs.
 ///
@@ -32,14 +32,14 @@ fn run_gc(
         true => RunStatus::Incomplete,
         false => RunStatus::Completed,
     });
-    done.bytes_freed = Some(outcome.freed_bytes);
+    done.bytes_freed = Some(net_bytes(&outcome));
     done.detail = Some(describe(&outcome));
     done.warnings = outcome.damages.iter().map(|found| damage::describe(&open, found)).collect();
     if outcome.pending_packs > 0 {
         done.warnings.push(format!(
-            "{} packs wait until the work that began before they were condemned has ended; run \
+            "to be removed: {}, when the work has ended that began before this was found; run \
              `afterimage gc {name}` again then",
-            outcome.pending_packs
+            format_count(outcome.pending_packs, "pack")
         ));
     }
     if outcome.short_of_room {
@@ -55,12 +55,27 @@ fn run_gc(
 fn describe(outcome: &GcOutcome) -> String {
     let all = outcome.live_bytes + outcome.dead_bytes;
     let idle_percent = if all == 0 { 0.0 } else { outcome.dead_bytes as f64 * 100.0 / all as f64 };
-    format!(
-        "removed {} packs ({}), wrote what was needed of {} anew, {idle_percent:.1} % of {} is in \
-         no use",
-        outcome.removed_packs,
-        format_bytes(outcome.freed_bytes),
-        outcome.rewritten_packs,
-        format_bytes(all),
-    )
+    let left = format!("{idle_percent:.1} % of {} is in no use", format_bytes(all));
+    let rewritten = match outcome.rewritten_packs {
+        0 => String::new(),
+        packs => format!(
+            "; wrote anew what is needed of {} ({})",
+            format_count(packs, "pack"),
+            format_bytes(outcome.rewritten_bytes)
+        ),
+    };
+    match outcome.removed_packs {
+        0 if outcome.pending_packs == 0 => format!("nothing to remove; {left}{rewritten}"),
+        packs => format!(
+            "freed {}: removed {} ({}){rewritten}; {left}",
+            format_bytes(net_bytes(outcome)),
+            format_count(packs, "pack"),
+            format_bytes(outcome.freed_bytes),
+        ),
+    }
+}
+
+/// What went, without what was written for it.
+fn net_bytes(outcome: &GcOutcome) -> u64 {
+    outcome.freed_bytes.saturating_sub(outcome.rewritten_bytes)
 }

@@ -59,7 +59,7 @@ pub fn repair_repository(
         };
         let mut agreed = None;
         let mut ask = |verdict: &Verdict| {
-            Judgement { settings, name, verdict }.tell(tell);
+            Judgement { settings, name, verdict, knows_points: true }.tell(tell);
             let answer = !options.dry_run && agree();
             *agreed.insert(answer)
         };
@@ -101,7 +101,7 @@ fn conclude(
         report.set_apart.len()
     ));
     if !after.is_good() {
-        let judgement = Judgement { settings, name, verdict: after };
+        let judgement = Judgement { settings, name, verdict: after, knows_points: true };
         let points = judgement.points_in_words();
         done.status = RunStatus::Incomplete;
         done.reason = Some(format!(

@@ -73,6 +73,10 @@ pub(super) fn init_on(
             generate_key_file(fs, path)?;
             Some(path.clone())
         }
+        EncryptionSettings::PassphraseFile(path) if fs.stat(path)?.is_none() => {
+            let advice = "write a pass phrase to it first, and keep a copy of it elsewhere";
+            return Err(OperationError::NoKeyFile { path: path.clone(), advice });
+        }
         _ => None,
     };
     let secret = secret(fs.as_ref(), &place.encryption)?;

@@ -1,6 +1,6 @@
 //! Bringing a point back: what will be written is decided first, shown, and done then.
 
-use super::find::{Found, find};
+use super::find::{Found, find_in};
 use super::open::{OpenRepository, workers};
 use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage};
@@ -15,7 +15,7 @@ use crate::recover::{
 use crate::report::{MissingDisk, PlanLine, PointAt, PointLine};
 use crate::settings::Settings;
 use crate::store::{Lease, StoreError};
-use crate::units::{Name, format_bytes};
+use crate::units::{Name, format_bytes, format_count};
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
 
@@ -24,6 +24,9 @@ use std::path::PathBuf;
 pub struct RestoreRequest {
     /// The machine. It need not be in the settings any more.
     pub machine: String,
+    /// The repository of the settings that it comes from, if not the machine's own: one that
+    /// points were copied to.
+    pub repository: Option<String>,
     /// Only this disk.
     pub disk: Option<Name>,
     /// Which point: `latest`, digits of its id, `#12` or a time.
@@ -59,7 +62,9 @@ pub fn prepare_restore<'s>(
     request: &RestoreRequest,
 ) -> Result<PreparedRestore<'s>, OperationError> {
     let choice = PointChoice::parse(&request.point, &request.zone).map_err(RestoreError::from)?;
-    let Found { repository, open, machine, points, damages } = find(settings, &request.machine)?;
+    let place = request.repository.as_deref();
+    let Found { repository, open, machine, points, damages } =
+        find_in(settings, &request.machine, place)?;
     // A machine whose only manifests are damaged must not be told that it was never backed up.
     if let (true, Some(damage)) = (points.is_empty(), damages.into_iter().next()) {
         return Err(StoreError::from(damage).into());
@@ -145,10 +150,10 @@ fn tell_missing(missing: &[Missing], done: &mut Done) {
             None => "a device has no map beside it: `--json` lists them".to_owned(),
         };
         done.warnings.push(format!(
-            "disk {}: {} in {} ranges could not be read and are zeros; {map}",
+            "disk {}: {} in {} could not be read and are zeros; {map}",
             disk.disk,
             format_bytes(disk.bytes()),
-            disk.ranges.len()
+            format_count(disk.ranges.len() as u64, "range")
         ));
         done.missing.push(MissingDisk {
             disk: disk.disk.clone(),

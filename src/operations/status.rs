@@ -181,12 +181,17 @@ fn look_into(
     status.packs = Some(packs.len());
     status.packs_bytes = Some(packs.iter().map(|(_, bytes)| bytes).sum());
     status.damages = report.damages.iter().map(ToString::to_string).collect();
-    status.damages.extend(damaged_points(settings, open.repository.header().id, &points));
+    status.damages.extend(damaged_points(settings, name, open.repository.header().id, &points));
     Ok(points)
 }
 
 /// Points of which a verification found damage, in words.
-fn damaged_points(settings: &Settings, id: RepositoryId, points: &[Point]) -> Vec<String> {
+fn damaged_points(
+    settings: &Settings,
+    name: &Name,
+    id: RepositoryId,
+    points: &[Point],
+) -> Vec<String> {
     // A history that cannot be read is a warning of its own.
     let verified = History::open(&settings.state_dir)
         .and_then(|history| history.verified_points(id))
@@ -196,7 +201,7 @@ fn damaged_points(settings: &Settings, id: RepositoryId, points: &[Point]) -> Ve
         let manifest = &point.manifest;
         Some(format!(
             "point {} #{} ({}) cannot be restored in full, by the verification of {}; run \
-             `afterimage repair`",
+             `afterimage repair {name}`",
             manifest.machine,
             manifest.sequence.0,
             point.id.short(),

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::report::DifferingDisk;
 use crate::scrub::{self, DiskVerdict, VerifyReplicaRequest};
 use crate::settings::Settings;
-use crate::units::{Name, format_bytes};
+use crate::units::{Name, format_bytes, format_count};
 
 /// Ranges that a message lists one by one.
 const RANGES_LISTED_MAX: usize = 10;
@@ -77,7 +77,7 @@ fn describe(verdict: &DiskVerdict) -> String {
         .collect();
     let more = match ranges.len().saturating_sub(RANGES_LISTED_MAX) {
         0 => String::new(),
-        more => format!(" and {more} more ranges"),
+        more => format!(" and {}", format_count(more as u64, "more range")),
     };
     let bytes = format_bytes(verdict.differing_bytes);
     format!("disk {}: {bytes} in bytes {}{more}", verdict.disk, listed.join(", "))

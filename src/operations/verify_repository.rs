@@ -17,7 +17,7 @@ use crate::scrub::{
 };
 use crate::settings::Settings;
 use crate::store::{Layout, StoreError};
-use crate::units::{Name, PointId, RunId, format_bytes};
+use crate::units::{Name, PointId, RunId, format_bytes, format_count};
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ fn whole(
     let request = VerifyRequest { scope, workers: workers() };
     let verdict = verify_repository(&open.repository, &open.catalog, &request, progress)?;
     warnings.extend(record(settings, &open, &verdict, how, run));
-    let mut done = Judgement { settings, name, verdict: &verdict }.judge(tell);
+    let mut done = Judgement { settings, name, verdict: &verdict, knows_points: true }.judge(tell);
     done.warnings.extend(warnings);
     Ok(done)
 }
@@ -118,7 +118,8 @@ pub fn verify_point(
         let request = VerifyRequest { scope: Scope::Point(point.id), workers: workers() };
         let verdict = verify_repository(&open.repository, &open.catalog, &request, progress)?;
         let warning = record(settings, open, &verdict, VerifiedHow::Point, run);
-        let judgement = Judgement { settings, name: &found.repository, verdict: &verdict };
+        let name = &found.repository;
+        let judgement = Judgement { settings, name, verdict: &verdict, knows_points: true };
         let mut done = judgement.judge(tell);
         done.point = Some(PointAt::from(&point));
         done.warnings.extend(warning);
@@ -138,14 +139,15 @@ fn without_key(
         return Err(StoreError::Missing { path: place.path.clone() }.into());
     }
     let found = verify_files(&fs, &layout, workers(), progress)?;
-    let (files, bytes) = (found.files, format_bytes(found.bytes));
+    let bytes = format_bytes(found.bytes);
+    let files = format_count(found.files as u64, "file");
     let verdict = Verdict::from(found);
-    let judgement = Judgement { settings, name, verdict: &verdict };
+    let judgement = Judgement { settings, name, verdict: &verdict, knows_points: false };
     let mut done = judgement.judge(tell);
     done.detail = Some(format!(
-        "{files} packs and manifests ({bytes}) match their names; not checked without keys: the \
-         header, whether the index of key slots is authentic, what the objects in packs decode to, \
-         and whether points have all that they need"
+        "{files} ({bytes}) compared with their names; not checked without keys: the header, whether \
+         the index of key slots is authentic, what the objects in packs decode to, and whether points \
+         have all that they need"
     ));
     Ok(done)
 }
@@ -182,6 +184,8 @@ pub(super) struct Judgement<'a> {
     pub settings: &'a Settings,
     pub name: &'a Name,
     pub verdict: &'a Verdict,
+    /// Whether the points were looked at: without keys they are not.
+    pub knows_points: bool,
 }
 
 impl Judgement<'_> {
@@ -195,15 +199,23 @@ impl Judgement<'_> {
         if verdict.quarantined.0 > 0 {
             let (files, bytes) = (verdict.quarantined.0, format_bytes(verdict.quarantined.1));
             done.warnings.push(format!(
-                "`quarantine/` holds {files} damaged files ({bytes}); remove them when nothing of \
-                 them is wanted any more"
+                "{} holds {} ({bytes}) that a repair set apart; remove the folder when nothing of \
+                 it is wanted any more",
+                self.quarantine(),
+                format_count(files as u64, "damaged file")
             ));
         }
         if !verdict.is_good() {
             let error = OperationError::DamageFound {
                 repository: self.name.clone(),
                 count: verdict.findings.len(),
-                points: self.points_in_words(),
+                points: match self.knows_points {
+                    true => {
+                        let points = self.points_in_words();
+                        format!("points that cannot be restored in full: {points}")
+                    }
+                    false => "which points need it cannot be told without keys".to_owned(),
+                },
             };
             done.status = RunStatus::Failed;
             done.reason = Some(error.to_string());
@@ -225,6 +237,12 @@ impl Judgement<'_> {
         }
     }
 
+    fn quarantine(&self) -> String {
+        let place = self.settings.repositories.get(self.name);
+        let path = place.map(|place| Layout::new(place.path.clone()).quarantine());
+        path.unwrap_or_default().display().to_string()
+    }
+
     fn detail(&self) -> String {
         let verdict = self.verdict;
         let read = format_bytes(verdict.bytes_read);
@@ -233,7 +251,8 @@ impl Judgement<'_> {
             return format!("read {read}");
         }
         let total = format_bytes(verdict.bytes_total);
-        format!("read {read} of {total} in packs, points: {}", verdict.points.len())
+        let points = format_count(verdict.points.len() as u64, "point");
+        format!("read {read} of {total} in packs, {points}")
     }
 
     /// The points that are harmed.
@@ -279,6 +298,7 @@ impl Judgement<'_> {
             object_count: finding.object_count,
             objects: finding.objects.clone(),
             points: labels,
+            points_unknown: !self.knows_points,
             replicas,
         }
     }

@@ -34,13 +34,16 @@ pub enum ChoosePointError {
         text: String,
     },
     /// The machine has no points.
-    #[error("{machine} has no recovery point yet; run `afterimage backup now {machine}`")]
+    #[error(
+        "{machine} has no recovery point there yet; `afterimage points` lists those of all \
+         machines, `afterimage backup now` makes new ones"
+    )]
     NoPoints {
         /// The machine.
         machine: Name,
     },
     /// None matches.
-    #[error("{machine} has no point {choice}; `afterimage points {machine}` lists what it has")]
+    #[error("{machine} has no point {choice} there; `afterimage points` lists what there is")]
     NoSuchPoint {
         /// The machine.
         machine: Name,

@@ -120,7 +120,8 @@ fn advice_of(error: &StoreError) -> &'static str {
         // Without its manifest nothing is left of a point.
         StoreError::Damaged(Damage::Manifest { .. }) => "",
         StoreError::Damaged(_) | StoreError::Unknown { .. } => {
-            "; `--skip-damaged` restores everything else and lists what is missing"
+            "; `afterimage repair` may bring it back, `--skip-damaged` restores everything else and \
+             lists what is missing"
         }
         _ => "",
     }

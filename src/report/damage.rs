@@ -26,6 +26,9 @@ pub struct DamageLine {
     pub objects: Vec<ObjectName>,
     /// Points that cannot be restored in full because of it.
     pub points: Vec<PointLabel>,
+    /// Set where it was not found out which: that needs the keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub points_unknown: bool,
     /// Replicas that are at one of these points, or on the way to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<Name>,

@@ -2,7 +2,7 @@
 
 use crate::chunk::InvalidParameters;
 use crate::fsio::{FileError, LockError};
-use crate::units::{ObjectName, PackName, PointId};
+use crate::units::{ObjectName, PackName, PointId, format_count};
 use std::path::PathBuf;
 
 /// A repository could not be used, or part of it is damaged.
@@ -80,9 +80,9 @@ pub enum StoreError {
     },
     /// No slot opens with the key given.
     #[error(
-        "the {given} does not open the repository in {} (tried {tried} key slots); check \
+        "the {given} does not open the repository in {} (tried {}); check \
          `encryption` in the settings, or open it with its recovery key: `afterimage key recover`",
-        path.display()
+        path.display(), format_count(*tried as u64, "key slot")
     )]
     WrongKey {
         /// Where.

@@ -25,6 +25,12 @@ pub fn format_bytes(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// `1 pack`, `2 packs`: a count of things whose name takes an "s".
+pub fn format_count(count: impl Into<u64>, one: &str) -> String {
+    let count = count.into();
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Reads a size such as `32 KiB`, `64M` or `4096` (bytes; units are binary). `None` when it is
 /// not one, or does not fit in 64 bits.
 pub fn parse_bytes(text: &str) -> Option<u64> {
@@ -57,6 +63,12 @@ pub fn format_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_not_called_several() {
+        assert_eq!(format_count(1_u64, "pack"), "1 pack");
+        assert_eq!(format_count(0_u64, "pack"), "0 packs");
+    }
 
     #[test]
     fn sizes_are_read_and_written() {

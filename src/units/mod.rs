@@ -11,7 +11,7 @@ pub use digest::{
     ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
     RemovalId, TreeName,
 };
-pub use format::{format_bytes, format_duration, parse_bytes};
+pub use format::{format_bytes, format_count, format_duration, parse_bytes};
 pub use hex::{Hex, ParseHexError};
 pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
 pub use keep::Keep;

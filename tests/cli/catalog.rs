@@ -102,7 +102,7 @@ fn a_missing_catalog_is_named_and_built_only_when_told_to() {
     }
     world.run(&["catalog", "check"]).expect(1).complains("is missing, although");
     let status = world.run(&["status"]).expect(3);
-    status.says("unreachable").complains("`afterimage catalog rebuild main`");
+    status.says("unusable").complains("`afterimage catalog rebuild main`");
     world.run(&["catalog", "rebuild"]).expect(0).says("points: 1");
     world.run(&["points"]).expect(0).says("#1");
     world.run(&["status"]).expect(0);

@@ -12,7 +12,7 @@ fn a_missing_repository_is_told_from_other_failures() {
     }
     world.run(&["restore", "web01", "--to", "out"]).expect(10);
     let status = world.run(&["status"]).expect(3);
-    status.says("unreachable").complains("there is no repository");
+    status.says("unusable").complains("there is no repository");
     world.run(&["init", "main"]).expect(0);
     world.run(&["init", "main"]).expect(1).complains("already holds a repository");
     world.run(&["init"]).expect(0).says("skipped");

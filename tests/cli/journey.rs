@@ -15,7 +15,7 @@ fn a_machine_is_backed_up_and_its_replica_follows() {
     world.run(&["replicate", "now"]).expect(0).says("standby: skipped, it is at the newest point");
 
     let second = world.write_disk("web01", 2);
-    world.run(&["status"]).expect(0).says("reachable").says("none");
+    world.run(&["status"]).expect(0).says("usable").says("none");
     world.backup();
     world.run(&["status"]).expect(0).says("1 point, ").says("#2");
     world.run(&["replicate", "now", "standby"]).expect(0).says("point #2").says("from point #1");

@@ -12,5 +12,6 @@ mod processes;
 mod prune;
 mod repair;
 mod restore;
+mod upkeep;
 mod verify;
 mod world;

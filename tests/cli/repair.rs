@@ -36,7 +36,7 @@ fn a_damaged_chunk_is_healed_from_the_standby() {
     assert!(!pack.exists());
     let apart = world.path("repository/quarantine").join(pack.file_name().unwrap());
     assert!(apart.exists() && apart.with_extension("json").exists());
-    world.run(&["verify", "--all"]).expect(0).complains("`quarantine/` holds 1 damaged files");
+    world.run(&["verify", "--all"]).expect(0).complains("quarantine holds 1 damaged file (");
     world.run(&["restore", "web01", "--to", "out"]).expect(0);
     assert!(world.read("out/root.raw") == content);
     world.run(&["repair", "--yes"]).expect(0).says("nothing is damaged");

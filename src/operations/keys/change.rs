@@ -99,9 +99,13 @@ fn given_secret(place: &Place<'_>, key: &NewKey) -> Result<Secret, OperationErro
             if *generate {
                 generate_key_file(&place.fs, path)?;
             }
+            place.must_exist(path, "add `--generate` if a new key is to be written to it")?;
             Secret::from_key_file(fs, path)
         }
-        NewKey::PassphraseFile(path) => Secret::from_passphrase_file(fs, place.outside(path)?),
+        NewKey::PassphraseFile(path) => {
+            place.must_exist(path, "write the new pass phrase to it first")?;
+            Secret::from_passphrase_file(fs, place.outside(path)?)
+        }
         NewKey::RecoveryKey => return Ok(Secret::RecoveryKey(RecoveryKey::random()?)),
     };
     Ok(secret.map_err(StoreError::from)?)

@@ -82,6 +82,14 @@ impl<'a> Place<'a> {
         summary
     }
 
+    /// Without the file of a new key, no other key is of help.
+    fn must_exist(&self, path: &Path, advice: &'static str) -> Result<(), OperationError> {
+        match self.fs.stat(path)? {
+            Some(_) => Ok(()),
+            None => Err(OperationError::NoKeyFile { path: path.to_owned(), advice }),
+        }
+    }
+
     /// `path`, unless it lies in the repository: what opens it must not be lost with it.
     fn outside<'p>(&self, path: &'p Path) -> Result<&'p Path, OperationError> {
         let parent = crate::fsio::parent_dir(path);

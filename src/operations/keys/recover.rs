@@ -10,7 +10,7 @@ use crate::store::{
     IndexTrust, KeyExport, PutBack, RecoveryKey, Repository, Secret, StoreError, generate_key_file,
     put_back,
 };
-use crate::units::Name;
+use crate::units::{Name, format_count};
 use std::path::Path;
 
 /// Writes header, index and slots to one new file.
@@ -24,6 +24,9 @@ pub fn export_keys(settings: &Settings, name: &Name, to: &Path) -> Result<Summar
 
 pub(super) fn export(place: &Place<'_>, to: &Path) -> Result<Summary, OperationError> {
     place.outside(to)?;
+    if place.fs.stat(to)?.is_some() {
+        return Err(OperationError::FileExists { path: to.to_owned() });
+    }
     let secret = place.secret()?;
     let repository = Repository::open(&place.fs, place.root(), Some(&secret), 1)?;
     // Without it slots could change between the index and them.
@@ -32,8 +35,8 @@ pub(super) fn export(place: &Place<'_>, to: &Path) -> Result<Summary, OperationE
     let slots = export.slots();
     export.write(&place.fs, to)?;
     let mut summary = place.completed(format!(
-        "exported the header and {slots} key slot{} to {}",
-        if slots == 1 { "" } else { "s" },
+        "exported the header and {} to {}",
+        format_count(slots as u64, "key slot"),
         to.display()
     ));
     summary.warnings.push(

@@ -52,10 +52,12 @@ pub struct GcOutcome {
     pub points: u64,
     /// Packs that were removed.
     pub removed_packs: u64,
-    /// Bytes of their files.
+    /// Bytes of their files, of which what is needed was written anew.
     pub freed_bytes: u64,
     /// Packs whose needed part was written anew.
     pub rewritten_packs: u64,
+    /// Bytes of that part.
+    pub rewritten_bytes: u64,
     /// Packs that were condemned and turned out to be needed by a point made meanwhile.
     pub rescued_packs: u64,
     /// Packs that are condemned and wait for older work to end.
@@ -136,10 +138,12 @@ fn condemn(
     let names: Vec<PackName> = chosen.iter().map(|pack| pack.pack.name).collect();
     let rewritten = rewrite::rewrite(repository, catalog, &names, &live, request, progress)?;
     account(outcome, &packs, &rewritten.packs);
-    outcome.rewritten_packs += chosen
-        .iter()
-        .filter(|pack| pack.live_bytes > 0 && rewritten.packs.contains(&pack.pack.name))
-        .count() as u64;
+    let is_rewritten =
+        |pack: &&PackUse| pack.live_bytes > 0 && rewritten.packs.contains(&pack.pack.name);
+    for pack in chosen.iter().filter(is_rewritten) {
+        outcome.rewritten_packs += 1;
+        outcome.rewritten_bytes += pack.live_bytes;
+    }
     outcome.short_of_room = more && chosen.is_empty();
     outcome.damages.extend(rewritten.damages);
     if !rewritten.packs.is_empty() {
