@@ -5,7 +5,7 @@ mod common;
 
 use afterimage::chunk::CutParameters;
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::Point;
+use afterimage::point::{Point, commit_point};
 use afterimage::progress::{Counts, Progress};
 use afterimage::store::{PackKind, PackRecord, Repository};
 use afterimage::testing::{CutFileSystem, Full, FullFileSystem, LastOperation};
@@ -248,6 +248,35 @@ fn damage_of_what_was_copied_before_is_not_handed_on() {
     from.backup(&content);
     let (_, counts) = copy(&from.world, &to);
     assert!(counts.read <= 2 * 64 * 1024, "it is healed: {counts:?}");
+}
+
+#[test]
+fn while_packs_are_condemned_nothing_is_taken_over_from_points_that_are_there() {
+    let mut from = World::small(&["root"], false);
+    from.workers = 1;
+    let mut content = noise(1, 300_000);
+    from.write_disk("root", &content);
+    from.backup().unwrap();
+    let to = World::small(&["root"], false);
+    copy(&from, &to);
+    let there = to.points().pop().unwrap();
+    // A writer that began before makes the point anew after the collection has condemned all.
+    let repository = to.repository();
+    let old_writer = repository.lock_shared("something that began before").unwrap();
+    to.remove_point(there.id);
+    assert!(to.gc().unwrap().pending_packs > 0);
+    let session = repository.begin_writing(RunId::random().unwrap()).unwrap();
+    commit_point(&repository, &session, there.manifest).unwrap();
+    drop((session, old_writer));
+    content[..2000].copy_from_slice(&noise(2, 2000));
+    from.write_disk("root", &content);
+    from.backup().unwrap();
+    let (_, counts) = copy(&from, &to);
+    assert!(counts.read >= 300_000, "{counts:?}");
+    assert!(counts.stored > 300_000, "what is condemned was stored again: {counts:?}");
+    to.gc().unwrap();
+    let point = to.points().pop().unwrap();
+    check(&to, &point, &[("root".to_owned(), content)].into(), "the copy");
 }
 
 fn data_packs(repository: &Repository) -> Vec<PackRecord> {

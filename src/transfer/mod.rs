@@ -24,7 +24,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::fsio::LockHolder;
 use crate::point::{DiskEntry, FileEntry, Manifest, Point, RegionContext, TreeRef, commit_point};
 use crate::progress::Progress;
-use crate::store::{Damage, PackWriter, Repository, StoreError};
+use crate::store::{Damage, PackWriter, Repository, Stage, StoreError};
 use crate::units::{Name, PointId, RunId, TreeName};
 use disk::TreePair;
 use plan::Plan;
@@ -87,7 +87,7 @@ pub fn copy_points(
     }
     let work = format!("copy of {}", request.machine);
     let _from = from.repository.lock_for_reading(&work).map_err(TransferError::Source)?;
-    let _to = to.repository.lock_shared(&work)?;
+    let lease = to.repository.lock_shared(&work)?;
     let _machine = to.repository.lock_machine(request.machine, "copy")?;
     let from_damages = from.catalog.sync(from.repository).map_err(TransferError::SourceCatalog)?;
     let to_damages = to.catalog.sync(to.repository)?.damages;
@@ -107,7 +107,10 @@ pub fn copy_points(
     for point in &plan.missing {
         point.manifest.trees().for_each(|tree| progress.add_total(tree.size_bytes));
     }
-    let trusts_bases = result.to_damages.is_empty() && damage_is_healed(to.catalog)?;
+    // While packs are condemned, a point that is there may still refer to them: what is taken over
+    // from it without a look at each chunk might go with them.
+    let is_settled = lease.condemned().stage() == Stage::Idle;
+    let trusts_bases = is_settled && result.to_damages.is_empty() && damage_is_healed(to.catalog)?;
     let sink = AuditingSink::new(to, progress);
     let writer = to.repository.writer(&sink, request.run)?;
     let regions =
