@@ -1,4 +1,5 @@
-//! Pins, locks and records that the first version with them wrote are read by this one.
+//! Pins, locks, records and lists of condemned packs that the first version with them wrote are
+//! read by this one.
 //!
 //! `fixtures/retention-1/KIND/` holds them; they belong to the repository of
 //! `fixtures/format-1/KIND/`.
@@ -8,8 +9,8 @@ use afterimage::fsio::RealFileSystem;
 use afterimage::point::{
     Hold, HoldKind, Removal, commit_hold, commit_removal, list_holds, removed_among,
 };
-use afterimage::store::{Repository, Secret};
-use afterimage::units::{PointId, RunId};
+use afterimage::store::{CondemnedList, CurrentList, Repository, Secret, Stage};
+use afterimage::units::{CollectionEpoch, PackName, PointId, RunId};
 use std::path::{Path, PathBuf};
 
 /// Set it to write the fixtures of the current format; existing ones are never replaced.
@@ -70,6 +71,36 @@ fn removal() -> Removal {
     }
 }
 
+fn condemned() -> CondemnedList {
+    CondemnedList {
+        epoch: CollectionEpoch(3),
+        stage: Stage::Confirmed,
+        packs: [PackName([4; 32]), PackName([5; 32])].into(),
+        time: "2026-11-22T12:00:00Z".parse().unwrap(),
+        run: RUN,
+        host: "fixture".to_owned(),
+    }
+}
+
+#[test]
+fn a_list_of_condemned_packs_of_the_first_version_is_read() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = open(kind, folder.path());
+        assert_eq!(repository.condemned().unwrap().stage(), Stage::Idle, "{kind}");
+        copy(&fixtures("retention-1", kind).join("condemned"), &folder.path().join("condemned"));
+        let current = repository.condemned().unwrap();
+        assert_eq!(current.list, Some(condemned()), "{kind}");
+        // The next list counts, and is the only one that stays.
+        let session = repository.begin_writing(RUN).unwrap();
+        let (epoch, stage) = (CollectionEpoch(4), Stage::Idle);
+        let next = CondemnedList { epoch, stage, packs: [].into(), ..condemned() };
+        repository.publish_condemned(&session, &next, &current).unwrap();
+        let now = repository.condemned().unwrap();
+        assert_eq!((now.list, now.older), (Some(next), Vec::new()), "{kind}");
+    }
+}
+
 #[test]
 fn pins_locks_and_records_of_the_first_version_are_read() {
     for kind in KINDS {
@@ -97,7 +128,6 @@ fn fixtures_are_written_on_request() {
     }
     for kind in KINDS {
         let to = fixtures("retention-1", kind);
-        assert!(!to.exists(), "{} is never replaced", to.display());
         let folder = tempfile::tempdir().unwrap();
         let repository = open(kind, folder.path());
         let session = repository.begin_writing(RUN).unwrap();
@@ -105,7 +135,8 @@ fn fixtures_are_written_on_request() {
             commit_hold(&repository, &session, &hold).unwrap();
         }
         commit_removal(&repository, &session, &removal()).unwrap();
-        for sub in FOLDERS {
+        repository.publish_condemned(&session, &condemned(), &CurrentList::default()).unwrap();
+        for sub in FOLDERS.into_iter().chain(["condemned"]).filter(|sub| !to.join(sub).exists()) {
             copy(&folder.path().join(sub), &to.join(sub));
         }
     }
