@@ -172,20 +172,11 @@ impl Catalog {
             return Ok(());
         }
         self.database.write(|transaction| {
+            choose_packs(transaction, names)?;
             transaction.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS gone (no INTEGER PRIMARY KEY);
-                 DELETE FROM temp.gone;",
-            )?;
-            let mut note = transaction
-                .prepare_cached("INSERT INTO temp.gone SELECT no FROM pack WHERE name = ?1")?;
-            for name in names {
-                note.execute([&name.0[..]])?;
-            }
-            transaction.execute_batch(
-                "DELETE FROM object WHERE pack IN (SELECT no FROM temp.gone);
-                 DELETE FROM damaged WHERE pack IN (SELECT no FROM temp.gone);
-                 DELETE FROM pack WHERE no IN (SELECT no FROM temp.gone);
-                 DELETE FROM temp.gone;",
+                "DELETE FROM object WHERE pack IN (SELECT no FROM temp.chosen);
+                 DELETE FROM damaged WHERE pack IN (SELECT no FROM temp.chosen);
+                 DELETE FROM pack WHERE no IN (SELECT no FROM temp.chosen);",
             )?;
             bump(transaction)
         })?;
@@ -201,19 +192,11 @@ impl Catalog {
             return Ok(Vec::new());
         }
         self.database.write(|transaction| {
-            transaction.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS asked (no INTEGER PRIMARY KEY);
-                 DELETE FROM temp.asked;",
-            )?;
-            let mut note = transaction
-                .prepare_cached("INSERT INTO temp.asked SELECT no FROM pack WHERE name = ?1")?;
-            for name in packs {
-                note.execute([&name.0[..]])?;
-            }
+            choose_packs(transaction, packs)?;
             let mut all = transaction.prepare_cached(
                 "SELECT pack.name, offset, stored, plain, object.kind, encoding, object.name
                  FROM object JOIN pack ON pack.no = object.pack
-                 WHERE object.pack IN (SELECT no FROM temp.asked)",
+                 WHERE object.pack IN (SELECT no FROM temp.chosen)",
             )?;
             let rows = all.query_map([], |row| location(row, ObjectName(digest(row, 6)?)))?;
             rows.collect()
@@ -309,6 +292,18 @@ impl PackSink for Catalog {
     fn pack_written(&self, record: &PackRecord) -> Result<(), StoreError> {
         Ok(self.add_pack(record)?)
     }
+}
+
+/// Makes exactly these packs the rows of `temp.chosen`, by their numbers, for a statement that goes
+/// through the objects once for all of them.
+fn choose_packs(transaction: &Transaction<'_>, names: &[PackName]) -> rusqlite::Result<()> {
+    transaction.execute_batch(
+        "CREATE TEMP TABLE IF NOT EXISTS chosen (no INTEGER PRIMARY KEY);
+         DELETE FROM temp.chosen;",
+    )?;
+    let mut choose = transaction
+        .prepare_cached("INSERT INTO temp.chosen SELECT no FROM pack WHERE name = ?1")?;
+    names.iter().try_for_each(|name| choose.execute([&name.0[..]]).map(|_| ()))
 }
 
 fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::Result<()> {

@@ -9,7 +9,7 @@ use super::{select, tables};
 use crate::catalog::RunStatus;
 use crate::operations::{self, OperationError, PrunePlan};
 use crate::report::{Action, ExitCode, Message, Summary};
-use crate::units::Name;
+use crate::units::{Name, format_bytes};
 use jiff::Timestamp;
 
 pub(super) fn prune(app: &App, args: &PruneArgs) -> Result<ExitCode, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn prune(app: &App, args: &PruneArgs) -> Result<ExitCode, Failure> {
             show(app, plan);
         }
         if args.dry_run {
-            end_dry_run(&mut batch, machine, planned, started);
+            end_dry_run(app, &mut batch, machine, planned, started);
             continue;
         }
         let confirmed = args.yes || is_confirmed(app, &planned);
@@ -55,6 +55,7 @@ fn is_confirmed(app: &App, planned: &Result<Option<PrunePlan>, OperationError>) 
 }
 
 fn end_dry_run(
+    app: &App,
     batch: &mut Batch<'_>,
     machine: &Name,
     planned: Result<Option<PrunePlan>, OperationError>,
@@ -69,8 +70,14 @@ fn end_dry_run(
         Ok(Some(plan)) => {
             let (removed, points) = (plan.removed(), plan.points());
             let yes = if plan.must_be_confirmed() { ", which needs `--yes`" } else { "" };
+            let frees = match operations::prune_frees(&app.settings, &plan) {
+                Some(bytes) if removed > 0 => {
+                    format!("; `afterimage gc` would give {} back then", format_bytes(bytes))
+                }
+                _ => String::new(),
+            };
             summary.reason = Some(format!(
-                "dry run: {removed} of {points} points would go{yes}; nothing was removed"
+                "dry run: {removed} of {points} points would go{yes}; nothing was removed{frees}"
             ));
             batch.add(&summary);
         }

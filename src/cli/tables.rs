@@ -186,6 +186,9 @@ pub(super) fn replicas(replicas: &[ReplicaStatus]) -> String {
     render(&header, &[], rows.collect())
 }
 
+/// Headings of the columns of [`amounts`].
+const AMOUNTS: [&str; 7] = ["SIZE", "DATA", "NEEDED", "SHARED", "FREES", "DEDUP", "COMPRESSION"];
+
 /// The columns that all of them have.
 fn amounts(line: &UsageLine) -> [String; 7] {
     // Of nothing there is no ratio.
@@ -242,18 +245,7 @@ pub(super) fn usage_of_machines(lines: &[UsageLine]) -> String {
         row.extend(amounts(line));
         row
     });
-    let header = [
-        "MACHINE",
-        "REPOSITORY",
-        "POINTS",
-        "SIZE",
-        "DATA",
-        "NEEDED",
-        "SHARED",
-        "FREES",
-        "DEDUP",
-        "COMPRESSION",
-    ];
+    let header = [&["MACHINE", "REPOSITORY", "POINTS"][..], &AMOUNTS].concat();
     render(&header, &[2, 3, 4, 5, 6, 7, 8, 9], rows.collect())
 }
 
@@ -268,18 +260,7 @@ pub(super) fn usage_of_points(lines: &[UsageLine]) -> String {
         row.extend(amounts(line));
         row
     });
-    let header = [
-        "MACHINE",
-        "POINT",
-        "TIME",
-        "SIZE",
-        "DATA",
-        "NEEDED",
-        "SHARED",
-        "FREES",
-        "DEDUP",
-        "COMPRESSION",
-    ];
+    let header = [&["MACHINE", "POINT", "TIME"][..], &AMOUNTS].concat();
     render(&header, &[3, 4, 5, 6, 7, 8, 9], rows.collect())
 }
 

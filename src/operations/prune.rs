@@ -12,6 +12,7 @@ use crate::report::PruneDecision;
 use crate::retain::{self, Plan, PruneRequest, ReplicaPlace, RetainError};
 use crate::settings::{MachineSettings, Settings, TIMEZONE_LOCAL};
 use crate::units::{Keep, Name, RunId};
+use crate::usage::freed_by;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -76,6 +77,15 @@ pub fn plan_prune(
     let plan = retain::plan_prune(&RealFileSystem, &open.repository, &open.catalog, &request)?;
     let (machine, max_percent) = (machine.clone(), place.prune_max_percent);
     Ok(Some(PrunePlan { machine, zone: facts.zone, plan, max_percent }))
+}
+
+/// Bytes that would come back if all went that is planned to go, once they are collected; `None`
+/// where that cannot be told, which stops nothing.
+pub fn prune_frees(settings: &Settings, planned: &PrunePlan) -> Option<u64> {
+    let place = settings.machines.get(&planned.machine)?;
+    let open = open_repository(settings, &place.repository).ok()?;
+    let _lease = open.repository.lock_for_reading("a dry run of prune").ok()?;
+    freed_by(&open.repository, &open.catalog, &planned.plan.going()).ok()
 }
 
 /// Prunes a machine as it was planned. A plan that could not be made is the run's failure.

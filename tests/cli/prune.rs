@@ -72,7 +72,8 @@ fn a_dry_run_tells_for_each_point_why_it_stays_or_goes_and_prune_does_it() {
     make_points(&world, &SIX);
     let dry = world.run(&["prune", "--dry-run"]).expect(0);
     let dry = dry.says("yearly 2025").says("no rule keeps it").says("Europe/Berlin");
-    dry.says("dry run: 2 of 6 points would go; nothing was removed");
+    let dry = dry.says("dry run: 2 of 6 points would go; nothing was removed");
+    dry.says("`afterimage gc` would give ").says(" back then");
     let lines = world.json(&["prune", "web01", "--dry-run"]).expect(0).lines();
     let expected: [(bool, &[&str]); 6] = [
         (true, &["yearly 2025"]),
