@@ -17,6 +17,8 @@ pub mod units;
 
 pub mod progress;
 
+pub mod workers;
+
 pub mod sys;
 
 pub mod fsio;

@@ -267,6 +267,10 @@ impl FileSystem for AfterList {
         self.inner.stat(path)
     }
 
+    fn lock_path(&self, path: &Path) -> FileResult<std::path::PathBuf> {
+        self.inner.lock_path(path)
+    }
+
     fn free_bytes(&self, path: &Path) -> FileResult<u64> {
         self.inner.free_bytes(path)
     }

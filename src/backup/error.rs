@@ -2,11 +2,11 @@
 
 use crate::catalog::CatalogError;
 use crate::fsio::FileError;
-use crate::point::WorkerLost;
 use crate::progress::Cancelled;
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::units::{Name, PackName};
+use crate::workers::WorkerLost;
 
 /// Why a backup failed. There is no point of it.
 #[derive(Debug, thiserror::Error)]

@@ -13,9 +13,8 @@ use crate::point::{Branch, Leaf, Span, TreeReader, TreeRef, surviving};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
 use crate::units::{RegionIndex, TreeName};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::workers::in_parallel;
 use outcome::joined;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Differing ranges that are kept one by one; further ones only count.
@@ -41,27 +40,8 @@ pub fn copy_tree(
 ) -> Result<CopyOutcome, CopyError> {
     let cut = repository.header().cut;
     let outcome = Mutex::new(CopyOutcome::default());
-    let failed = AtomicBool::new(false);
-    let copy = Copy { repository, index, tree, target, options, progress, cut, outcome, failed };
-    let workers = options.workers.max(1);
-    let (sender, receiver) = bounded::<Work>(workers * 2);
-    let results: Vec<Result<(), CopyError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers)
-            .map(|_| {
-                let receiver = receiver.clone();
-                scope.spawn(|| {
-                    let result = copy.work(receiver);
-                    copy.failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    result
-                })
-            })
-            .collect();
-        drop(receiver);
-        let walked = copy.walk(sender);
-        let joined = threads.into_iter().map(|t| t.join().unwrap_or(Err(CopyError::WorkerLost)));
-        joined.chain([walked]).collect()
-    });
-    results.into_iter().collect::<Result<(), CopyError>>()?;
+    let copy = Copy { repository, index, tree, target, options, progress, cut, outcome };
+    in_parallel(options.workers, |send| copy.walk(send), || copy.worker(), Worker::region)?;
     let outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(CopyOutcome {
         differing: joined(outcome.differing),
@@ -103,14 +83,13 @@ struct Copy<'a> {
     progress: &'a Progress,
     cut: CutParameters,
     outcome: Mutex<CopyOutcome>,
-    failed: AtomicBool,
 }
 
 impl Copy<'_> {
     /// Sends out all regions that need work, in order.
-    fn walk(&self, sender: Sender<Work>) -> Result<(), CopyError> {
+    fn walk(&self, send: &dyn Fn(Work) -> bool) -> Result<(), CopyError> {
         let mut objects = self.repository.reader(self.index)?;
-        let send = |work: Work| sender.send(work).map_err(|_| WalkEnd::NobodyListens);
+        let send = |work: Work| if send(work) { Ok(()) } else { Err(WalkEnd::NobodyListens) };
         let mut next = 0;
         if self.options.damaged == Damaged::Skip {
             return self.walk_surviving(&mut objects, &send);
@@ -169,33 +148,13 @@ impl Copy<'_> {
         self.cut.region_start(RegionIndex(region)).min(self.tree.size_bytes)
     }
 
-    fn work(&self, receiver: Receiver<Work>) -> Result<(), CopyError> {
-        let mut worker = Worker {
+    fn worker(&self) -> Result<Worker<'_>, CopyError> {
+        Ok(Worker {
             copy: self,
             objects: self.repository.reader(self.index)?,
             namer: self.repository.keys().namer(),
             buffer: Vec::new(),
-        };
-        for (region, name) in receiver {
-            self.progress.check()?;
-            if self.failed.load(Ordering::Relaxed) {
-                break;
-            }
-            let len = self.cut.region_len(region, self.tree.size_bytes);
-            let start = self.cut.region_start(region);
-            let read = name.map(|name| TreeReader::new(&mut worker.objects).leaf(name, len));
-            let leaf = match read.transpose() {
-                Ok(leaf) => leaf.unwrap_or(Leaf { spans: vec![Span::Hole { len }] }),
-                Err(error) if self.options.damaged == Damaged::Skip && is_damage(&error) => {
-                    self.missing(Extent::between(start, start + u64::from(len)));
-                    Leaf { spans: vec![Span::Hole { len }] }
-                }
-                Err(error) => return Err(error.into()),
-            };
-            worker.region(start, len, &leaf)?;
-            self.progress.add_done(u64::from(len));
-        }
-        Ok(())
+        })
     }
 
     /// The repository cannot give `extent` back. All of them are kept, as the list is the only
@@ -231,7 +190,26 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn region(&mut self, start: u64, len: u32, leaf: &Leaf) -> Result<(), CopyError> {
+    fn region(&mut self, (region, name): Work) -> Result<(), CopyError> {
+        let copy = self.copy;
+        copy.progress.check()?;
+        let len = copy.cut.region_len(region, copy.tree.size_bytes);
+        let start = copy.cut.region_start(region);
+        let read = name.map(|name| TreeReader::new(&mut self.objects).leaf(name, len));
+        let leaf = match read.transpose() {
+            Ok(leaf) => leaf.unwrap_or(Leaf { spans: vec![Span::Hole { len }] }),
+            Err(error) if copy.options.damaged == Damaged::Skip && is_damage(&error) => {
+                copy.missing(Extent::between(start, start + u64::from(len)));
+                Leaf { spans: vec![Span::Hole { len }] }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.spans(start, len, &leaf)?;
+        copy.progress.add_done(u64::from(len));
+        Ok(())
+    }
+
+    fn spans(&mut self, start: u64, len: u32, leaf: &Leaf) -> Result<(), CopyError> {
         let reads = matches!(self.copy.options.mode, CopyMode::Repair | CopyMode::Compare);
         if reads && !self.read(start, len, leaf.is_hole())? {
             return Ok(());

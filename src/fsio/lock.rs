@@ -88,7 +88,7 @@ impl FileLock {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(path)
+            .open(fs.lock_path(path)?)
             .map_err(|e| FileError::new("open the lock", path, e))?;
         let taken = match mode {
             LockMode::Shared => file.try_lock_shared(),

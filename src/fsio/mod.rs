@@ -107,6 +107,10 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug {
     /// What a path leads to; `None` when nothing is there. Follows symbolic links.
     fn stat(&self, path: &Path) -> Result<Option<FileStat>>;
 
+    /// The file of the operating system by which locks on `path` are taken: the same one, where
+    /// the files are the operating system's.
+    fn lock_path(&self, path: &Path) -> Result<PathBuf>;
+
     /// Bytes that may still be written to the file system that holds `path`.
     fn free_bytes(&self, path: &Path) -> Result<u64>;
 }

@@ -148,6 +148,10 @@ impl FileSystem for RealFileSystem {
         }
     }
 
+    fn lock_path(&self, path: &Path) -> Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
     fn free_bytes(&self, path: &Path) -> Result<u64> {
         let stat = rustix::fs::statvfs(path)
             .map_err(|e| FileError::new("ask the free space of", path, e))?;

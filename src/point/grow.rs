@@ -5,12 +5,8 @@ use super::region::{RegionContext, RegionStore};
 use crate::progress::Cancelled;
 use crate::store::{ObjectKind, StoreError};
 use crate::units::{RegionIndex, TreeName};
+use crate::workers::WorkerLost;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// A worker thread panicked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a worker thread ended early; this is a defect of afterimage, please report it")]
-pub struct WorkerLost;
 
 /// Where a new tree comes from.
 pub trait TreeSource: Sync {
@@ -62,15 +58,11 @@ pub fn grow_tree<S: TreeSource>(
     workers: usize,
 ) -> Result<Option<TreeName>, S::Error> {
     let growth = Growth { context, source, shared: Mutex::default() };
-    let outcomes: Vec<Result<(), S::Error>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(|| growth.work())).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(WorkerLost.into())))
-            .collect()
-    });
-    // A worker that only saw that another one failed ends well; the reason is the other's.
-    outcomes.into_iter().collect::<Result<(), S::Error>>()?;
+    if workers <= 1 {
+        growth.work()?;
+    } else {
+        growth.work_together(workers)?;
+    }
     let shared = growth.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut store = RegionStore::new(context)?;
     let put = |encoded: &[u8]| store.put_tree(ObjectKind::Node, encoded);
@@ -91,6 +83,18 @@ struct Shared {
 }
 
 impl<S: TreeSource> Growth<'_, S> {
+    fn work_together(&self, workers: usize) -> Result<(), S::Error> {
+        let outcomes: Vec<Result<(), S::Error>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| self.work())).collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(WorkerLost.into())))
+                .collect()
+        });
+        // A worker that only saw that another one failed ends well; the reason is the other's.
+        outcomes.into_iter().collect()
+    }
+
     fn work(&self) -> Result<(), S::Error> {
         let result = self.work_until_done();
         if result.is_err() {

@@ -26,7 +26,7 @@ pub use builder::TreeBuilder;
 pub use content::ContentReader;
 pub use delta::{LeafChange, data_bytes, differing_leaves, thin_bytes};
 pub use diff::{SpanChange, diff_spans};
-pub use grow::{TreeSource, WorkerLost, grow_tree};
+pub use grow::{TreeSource, grow_tree};
 pub use hold::{
     Hold, HoldKind, Holds, check_note, commit_hold, list_holds, readable_holds, remove_hold,
 };

@@ -1,12 +1,12 @@
 //! Reading everything that one point needs, and nothing else.
 
 use super::VerifyError;
-use super::pool::in_parallel;
 use crate::catalog::Catalog;
 use crate::point::{Branch, Leaf, Point, Span, TreeReader, TreeRef, surviving};
 use crate::progress::Progress;
 use crate::store::{Damage, ObjectReader, Repository, StoreError, Wanted};
 use crate::units::TreeName;
+use crate::workers::in_parallel;
 use std::sync::{Mutex, PoisonError};
 
 /// A leaf and the length of its region.

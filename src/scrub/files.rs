@@ -6,11 +6,11 @@ use super::audit::{
     Hashed, check_all_documents, foreign_files, hash_file, quarantined, tell_slots,
 };
 use super::finding::{Finding, FindingKind, Verdict};
-use super::pool::in_parallel;
 use crate::fsio::{FileKind, FileSystem};
 use crate::progress::Progress;
 use crate::store::{Layout, check_slots};
 use crate::units::{PackName, PointId};
+use crate::workers::in_parallel;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,7 +62,7 @@ pub fn verify_files(
         |send| {
             let mut files = files.into_iter();
             while files.next().is_some_and(|(named, path, _)| send((named, path))) {}
-            Ok(())
+            Ok::<(), VerifyError>(())
         },
         || Ok(()),
         |(), (named, path)| {

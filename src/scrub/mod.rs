@@ -8,7 +8,6 @@ mod documents;
 mod files;
 mod finding;
 mod packs;
-mod pool;
 mod repair;
 mod replica;
 mod repository;

@@ -1,10 +1,10 @@
 //! Which packs are read, and what is found in them.
 
 use super::VerifyError;
-use super::pool::in_parallel;
 use crate::progress::Progress;
 use crate::store::{PackDamage, PackState, Repository, StoreError};
 use crate::units::PackName;
+use crate::workers::in_parallel;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

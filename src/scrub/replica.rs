@@ -12,6 +12,7 @@ use crate::point::{Point, load_point};
 use crate::progress::{Cancelled, Progress};
 use crate::store::{Repository, StoreError};
 use crate::units::Name;
+use crate::workers::WorkerLost;
 use std::sync::Arc;
 
 /// Which replica to verify.
@@ -104,8 +105,8 @@ pub enum VerifyError {
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
     /// A worker ended without a result.
-    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
-    WorkerLost,
+    #[error(transparent)]
+    WorkerLost(#[from] WorkerLost),
 }
 
 /// Compares a replica with its point and says what differs. Nothing is written.

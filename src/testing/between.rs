@@ -1,7 +1,7 @@
 //! Something else that happens between two operations on files, as another process would do it.
 
 use crate::fsio::{DirEntry, FileHandle, FileStat, FileSystem, OpenMode, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -76,6 +76,10 @@ impl FileSystem for BetweenFileSystem {
     fn stat(&self, path: &Path) -> Result<Option<FileStat>> {
         self.step();
         self.inner.stat(path)
+    }
+
+    fn lock_path(&self, path: &Path) -> Result<PathBuf> {
+        self.inner.lock_path(path)
     }
 
     fn free_bytes(&self, path: &Path) -> Result<u64> {

@@ -4,7 +4,7 @@
 //! sees nothing, and its destructors must not be able to tidy up.
 
 use crate::fsio::{DirEntry, FileError, FileHandle, FileStat, FileSystem, OpenMode, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -133,6 +133,11 @@ impl FileSystem for CutFileSystem {
     fn stat(&self, path: &Path) -> Result<Option<FileStat>> {
         self.cut.alive("look at", path)?;
         self.inner.stat(path)
+    }
+
+    fn lock_path(&self, path: &Path) -> Result<PathBuf> {
+        self.cut.alive("lock", path)?;
+        self.inner.lock_path(path)
     }
 
     fn free_bytes(&self, path: &Path) -> Result<u64> {

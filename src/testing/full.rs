@@ -4,7 +4,7 @@
 //! written its first half, as a file system does that fills up on the way.
 
 use crate::fsio::{DirEntry, FileError, FileHandle, FileStat, FileSystem, OpenMode, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -98,6 +98,10 @@ impl FileSystem for FullFileSystem {
 
     fn stat(&self, path: &Path) -> Result<Option<FileStat>> {
         self.inner.stat(path)
+    }
+
+    fn lock_path(&self, path: &Path) -> Result<PathBuf> {
+        self.inner.lock_path(path)
     }
 
     fn free_bytes(&self, path: &Path) -> Result<u64> {

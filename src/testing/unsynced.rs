@@ -166,6 +166,10 @@ impl FileSystem for UnsyncedFileSystem {
         self.inner.stat(path)
     }
 
+    fn lock_path(&self, path: &Path) -> Result<PathBuf> {
+        self.inner.lock_path(path)
+    }
+
     fn free_bytes(&self, path: &Path) -> Result<u64> {
         self.inner.free_bytes(path)
     }

@@ -1,10 +1,10 @@
 //! Why points were not copied.
 
 use crate::catalog::CatalogError;
-use crate::point::WorkerLost;
 use crate::progress::Cancelled;
 use crate::store::StoreError;
 use crate::units::{Name, PackName, PointId, RepositoryId, Sequence};
+use crate::workers::WorkerLost;
 
 /// Why points were not copied. Those that were complete before stay.
 #[derive(Debug, thiserror::Error)]

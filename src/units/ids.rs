@@ -16,7 +16,7 @@ macro_rules! random_id {
             /// When that source does not answer.
             pub fn random() -> std::io::Result<Self> {
                 let mut bytes = [0; 16];
-                getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+                super::random::fill_random(&mut bytes)?;
                 Ok(Self(bytes))
             }
 

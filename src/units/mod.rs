@@ -6,6 +6,7 @@ mod hex;
 mod ids;
 mod keep;
 mod name;
+mod random;
 
 pub use digest::{
     ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
@@ -16,6 +17,7 @@ pub use hex::{Hex, ParseHexError};
 pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
 pub use keep::Keep;
 pub use name::{InvalidName, NAME_CHARS_MAX, Name};
+pub use random::fill_random;
 
 /// One kibibyte in bytes.
 pub const KIB: u64 = 1024;

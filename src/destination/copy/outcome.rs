@@ -4,6 +4,7 @@ use crate::destination::TargetError;
 use crate::extent::{Extent, push_joined};
 use crate::progress::Cancelled;
 use crate::store::StoreError;
+use crate::workers::WorkerLost;
 
 /// What is done to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub enum CopyError {
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
     /// A worker ended without a result.
-    #[error("a worker thread ended early; this is a defect of afterimage, please report it")]
-    WorkerLost,
+    #[error(transparent)]
+    WorkerLost(#[from] WorkerLost),
 }
 
 impl CopyError {
@@ -73,7 +74,7 @@ impl CopyError {
             Self::Store(error) => error.is_permanent(),
             Self::Target(error) => error.is_permanent(),
             Self::Cancelled(_) => false,
-            Self::WorkerLost => true,
+            Self::WorkerLost(_) => true,
         }
     }
 }

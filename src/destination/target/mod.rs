@@ -161,14 +161,19 @@ struct Claims {
 }
 
 impl Claims {
-    fn take(path: &Path, kind: TargetKind, access: TargetAccess) -> Result<Self, TargetError> {
+    fn take(
+        fs: &dyn FileSystem,
+        path: &Path,
+        kind: TargetKind,
+        access: TargetAccess,
+    ) -> Result<Self, TargetError> {
         let device = match (kind, access) {
             (TargetKind::Device, TargetAccess::Write) => Some(DeviceClaim::take(path)?),
             _ => None,
         };
         let qemu = match access {
-            TargetAccess::Write => Some(QemuLock::take(path, QemuAccess::Write)?),
-            TargetAccess::Read => Some(QemuLock::take(path, QemuAccess::Read)?),
+            TargetAccess::Write => Some(QemuLock::take(&fs.lock_path(path)?, QemuAccess::Write)?),
+            TargetAccess::Read => Some(QemuLock::take(&fs.lock_path(path)?, QemuAccess::Read)?),
             TargetAccess::ReadUnclaimed => None,
         };
         Ok(Self { _qemu: qemu, _device: device })
@@ -220,7 +225,7 @@ impl Target {
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(TargetError::WrongKind { path, expected, found });
         }
-        let claims = Claims::take(&path, found, access)?;
+        let claims = Claims::take(fs, &path, found, access)?;
         let mode = match access {
             TargetAccess::Write => OpenMode::Write,
             TargetAccess::Read | TargetAccess::ReadUnclaimed => OpenMode::Read,
@@ -245,7 +250,7 @@ impl Target {
                 true => TargetError::Exists { path: path.clone() },
                 false => error.into(),
             })?;
-        let claims = Claims::take(&path, TargetKind::Image, TargetAccess::Write)?;
+        let claims = Claims::take(fs, &path, TargetKind::Image, TargetAccess::Write)?;
         fs.sync_dir(&parent_dir(&path))?;
         Self::over(handle, path, TargetKind::Image, claims)
     }

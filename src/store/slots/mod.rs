@@ -23,7 +23,7 @@ use super::keys::{KEY_BYTES, SecretKey, derive};
 use super::seal::{Sealer, TAG_BYTES};
 use super::{Layout, StoreError, WriterSession};
 use crate::fsio::{self, FileKind, FileSystem};
-use crate::units::{Hex, RepositoryId, SlotId};
+use crate::units::{Hex, RepositoryId, SlotId, fill_random};
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -45,7 +45,7 @@ const ARGON2_PASSES_MAX: u32 = 64;
 
 pub(super) fn random() -> Result<[u8; KEY_BYTES], StoreError> {
     let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|e| StoreError::Random(std::io::Error::other(e)))?;
+    fill_random(&mut bytes).map_err(StoreError::Random)?;
     Ok(bytes)
 }
 
