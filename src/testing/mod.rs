@@ -2,9 +2,11 @@
 
 mod between;
 mod cut;
+pub mod disk;
 mod full;
 mod noise;
 mod parts;
+mod random;
 mod unsynced;
 
 pub use between::BetweenFileSystem;
@@ -12,4 +14,5 @@ pub use cut::{CutFileSystem, LastOperation};
 pub use full::{Full, FullFileSystem};
 pub use noise::noise;
 pub use parts::{MemoryIndex, machine, point};
+pub use random::Random;
 pub use unsynced::{Lost, UnsyncedFileSystem};

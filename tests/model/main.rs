@@ -12,7 +12,7 @@ mod lab;
 use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::point::{Manifest, Reach, commit_point, load_point};
 use afterimage::store::Lease;
-use afterimage::testing::{BetweenFileSystem, CutFileSystem, LastOperation};
+use afterimage::testing::{BetweenFileSystem, CutFileSystem, LastOperation, Random};
 use afterimage::units::{PointId, RunId, Sequence};
 use common::noise;
 use lab::{Lab, MACHINES, is_beginning};
@@ -21,19 +21,6 @@ use std::sync::{Arc, Mutex};
 
 /// Histories of one run of the tests, in two halves.
 const SEEDS: u64 = 10_000;
-
-/// SplitMix64 (Steele, Lea, Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// What can be done.
 #[derive(Debug, Clone)]
@@ -118,7 +105,7 @@ impl History {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let history = Self {
             seed,
-            random: Random(seed),
+            random: Random::new(seed),
             lab: Lab::new(folder.path()),
             _folder: folder,
             real: RealFileSystem::shared(),

@@ -1,0 +1,139 @@
+//! A disk in memory that knows what is durable, and yields every state that a crash may leave.
+//!
+//! *The model.* A file has the content that programs see and the content that is safe. What is
+//! written, zeroed or resized waits until the file is synced; names that are created, renamed or
+//! removed wait until their folder is synced. When the power goes, each waiting change may be
+//! there or not, whatever was made before or after it: file systems and disks reorder. A write
+//! may be there in part, sector by sector of 512 or 4096 bytes. Length and data of a write are
+//! two changes: a file may have grown and hold zeros.
+//!
+//! *What is taken for granted*, as on file systems with a journal: a rename is there as a whole
+//! or not at all, and whoever syncs the folder of the new name makes it durable; a name that was
+//! renamed durably does not come back under the old one; a synced sector stays what it is.
+//! Folders are durable when their creation returns, as `FileSystem::create_dir_all` promises.
+//!
+//! *A failed sync* leaves the content that programs see and forgets what waited: a later sync
+//! succeeds and changes nothing, as Linux does it (the "fsyncgate" of PostgreSQL, 2018).
+//!
+//! Locks are real ones, on files in a folder of the operating system that belongs to one state of
+//! the disk: whoever held one before a crash holds it no longer after it.
+
+mod crash;
+mod director;
+mod file_system;
+mod handle;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use crash::{CrashStates, Loss, Waiting};
+pub use director::{Director, Errno, Failing, Free, Killed, Span, Step, Verdict};
+
+use state::State;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A disk in memory, as one process sees it.
+#[derive(Debug, Clone)]
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+    locks: Arc<tempfile_folder::Folder>,
+    director: Arc<dyn Director>,
+}
+
+impl SimulatedDisk {
+    /// An empty one, on which every operation succeeds.
+    ///
+    /// # Errors
+    /// When there is no folder for its locks.
+    pub fn new() -> std::io::Result<Self> {
+        Self::over(State::default())
+    }
+
+    fn over(state: State) -> std::io::Result<Self> {
+        let locks = Arc::new(tempfile_folder::Folder::new()?);
+        Ok(Self { state: Arc::new(Mutex::new(state)), locks, director: Arc::new(Free) })
+    }
+
+    /// The same disk for another process, whose operations `director` decides on.
+    pub fn directed(&self, director: Arc<dyn Director>) -> Arc<Self> {
+        Arc::new(Self { director, ..self.clone() })
+    }
+
+    /// An independent copy: what is seen, what is safe and what waits.
+    ///
+    /// # Errors
+    /// As [`SimulatedDisk::new`].
+    pub fn copy(&self) -> std::io::Result<Self> {
+        Self::over(self.state().clone())
+    }
+
+    /// Everything that waits becomes durable.
+    pub fn settle(&self) {
+        self.state().settle();
+    }
+
+    /// How many changes wait.
+    pub fn waiting(&self) -> usize {
+        self.state().waiting()
+    }
+
+    /// Content of a file as programs see it.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        self.state().content(path)
+    }
+
+    /// Someone else writes to a file, which is seen by its time.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) {
+        let mut state = self.state();
+        let inode = state.file_at(path);
+        assert!(inode.is_some(), "{} is no file", path.display());
+        state.write(inode.unwrap_or_default(), offset, bytes);
+    }
+
+    /// All files, as programs see them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.state().files()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where locks are taken.
+mod tempfile_folder {
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+
+    /// A folder that goes with its last user.
+    #[derive(Debug)]
+    pub struct Folder(PathBuf);
+
+    impl Folder {
+        pub fn new() -> std::io::Result<Self> {
+            let memory = Path::new("/dev/shm");
+            let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = base.join(format!("afterimage-locks-{}-{number}", std::process::id()));
+            std::fs::create_dir(&path)?;
+            Ok(Self(path))
+        }
+
+        pub fn file(&self, path: &Path) -> PathBuf {
+            self.0.join(path.to_string_lossy().replace('/', "%"))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            // A folder of locks that stays harms nobody.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
