@@ -18,6 +18,8 @@ pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
 pub use keep::Keep;
 pub use name::{InvalidName, NAME_CHARS_MAX, Name};
 pub use random::fill_random;
+#[cfg(feature = "simulation")]
+pub use random::seed_random;
 
 /// One kibibyte in bytes.
 pub const KIB: u64 = 1024;

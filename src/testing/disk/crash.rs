@@ -81,7 +81,7 @@ impl State {
         self.waiting() - self.waiting_names.iter().filter(locks).count()
     }
 
-    fn fingerprint(&self) -> u64 {
+    pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.names.hash(&mut hasher);
         self.nodes.iter().for_each(|(inode, file)| (inode, &file.seen).hash(&mut hasher));

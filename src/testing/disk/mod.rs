@@ -78,6 +78,11 @@ impl SimulatedDisk {
         self.state().waiting()
     }
 
+    /// The same for two disks that hold the same under the same names and numbers.
+    pub fn fingerprint(&self) -> u64 {
+        self.state().fingerprint()
+    }
+
     /// Content of a file as programs see it.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         self.state().content(path)
