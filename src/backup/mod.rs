@@ -20,7 +20,7 @@ use crate::point::{
 use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
 use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
-use crate::units::{DiskId, MachineId, Name, RunId, Sequence};
+use crate::units::{Breakage, DiskId, MachineId, Name, RunId, Sequence, is_broken};
 use std::path::PathBuf;
 
 /// What to back up.
@@ -82,7 +82,9 @@ pub fn backup(
     let context = Context { regions, catalog, workers: request.workers };
     let disks = back_up_disks(&context, &sources, parent.as_ref())?;
     let definition = back_up_definition(&context, &request.definition)?;
-    writer.flush()?;
+    if !is_broken(Breakage::PointBeforePacks) {
+        writer.flush()?;
+    }
     for (disk, source) in &sources {
         source.check_unchanged().map_err(|error| BackupError::source(disk, error))?;
     }
@@ -95,6 +97,9 @@ pub fn backup(
     let last = catalog.last_sequence(request.machine)?;
     let manifest = manifest(repository, request, (parent.as_ref(), last), disks, definition)?;
     let point = commit(&context, request, manifest)?;
+    if is_broken(Breakage::PointBeforePacks) {
+        writer.flush()?;
+    }
     let not_noted = catalog.add_point(&point).err();
     Ok(BackupResult { point, damages, not_noted })
 }

@@ -5,7 +5,7 @@ use super::generation::bump;
 use super::objects::digest;
 use super::{Catalog, CatalogError};
 use crate::store::{Damage, StoreError};
-use crate::units::{ObjectName, PackName};
+use crate::units::{Breakage, ObjectName, PackName, is_broken};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{PoisonError, RwLockReadGuard};
 
@@ -22,7 +22,8 @@ pub(super) struct Avoided {
 
 impl Avoided {
     pub fn holds(&self, name: ObjectName, pack: i64) -> bool {
-        self.condemned.contains(&pack) || self.damaged.contains(&(name, pack))
+        let is_condemned = self.condemned.contains(&pack) && !is_broken(Breakage::CondemnedIsKnown);
+        is_condemned || self.damaged.contains(&(name, pack))
     }
 
     /// Whether new points may refer to anything.

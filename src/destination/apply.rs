@@ -8,6 +8,7 @@
 use super::journal::{JournalDisk, JournalError, Record, VerifiedJournal};
 use super::target::{Background, Target, TargetError};
 use crate::extent::Extent;
+use crate::units::{Breakage, is_broken};
 
 /// What an apply did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,7 +72,9 @@ pub fn apply(journal: &VerifiedJournal, targets: &[Target]) -> Result<Applied, A
     for (disk, target) in disks.iter().zip(targets) {
         // An image shrinks last, so that until here all targets are at least as large as before.
         target.resize(disk.size_bytes)?;
-        target.sync()?;
+        if !is_broken(Breakage::TargetsUnsynced) {
+            target.sync()?;
+        }
     }
     Ok(done)
 }
@@ -82,7 +85,7 @@ fn grow(disk: &JournalDisk, target: &Target) -> Result<u64, TargetError> {
     if target.size() < disk.size_bytes {
         target.resize(disk.size_bytes)?;
     }
-    if disk.size_bytes <= disk.size_before_bytes {
+    if disk.size_bytes <= disk.size_before_bytes || is_broken(Breakage::GainKeepsOld) {
         return Ok(0);
     }
     let gained = Extent::between(disk.size_before_bytes, disk.size_bytes);

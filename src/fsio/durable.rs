@@ -1,6 +1,7 @@
 //! Files that appear whole or not at all.
 
 use super::{FileError, FileHandle, FileSystem, OpenMode, Result, parent_dir};
+use crate::units::{Breakage, is_broken};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +34,12 @@ impl TemporaryFile {
     /// [`FileError::already_exists`] when `to` exists; after any error before the rename, `to`
     /// is as it was.
     pub fn publish(mut self, to: &Path) -> Result<()> {
-        self.handle.sync()?;
+        if !is_broken(Breakage::NewContentUnsynced) {
+            let synced = self.handle.sync();
+            if !is_broken(Breakage::SyncFailureIgnored) {
+                synced?;
+            }
+        }
         self.fs.rename_no_replace(&self.path, to)?;
         self.published = true;
         self.finish_rename(to)
@@ -41,7 +47,9 @@ impl TemporaryFile {
 
     /// Like [`TemporaryFile::publish`], but replaces `to` atomically when it exists.
     pub fn publish_replacing(mut self, to: &Path) -> Result<()> {
-        self.handle.sync()?;
+        if !is_broken(Breakage::ReplacingContentUnsynced) {
+            self.handle.sync()?;
+        }
         self.fs.rename(&self.path, to)?;
         self.published = true;
         self.finish_rename(to)
@@ -49,6 +57,9 @@ impl TemporaryFile {
 
     // Sync the folders too: otherwise a power cut can undo the rename.
     fn finish_rename(&self, to: &Path) -> Result<()> {
+        if is_broken(Breakage::NewNameUnsynced) {
+            return Ok(());
+        }
         self.fs.sync_dir(&parent_dir(to))
     }
 }

@@ -12,7 +12,7 @@ use crate::fsio::{existing_folder, parent_dir};
 use crate::point::{Point, thin_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
-use crate::units::{Epoch, ReplicaId};
+use crate::units::{Breakage, Epoch, ReplicaId, is_broken};
 
 /// What a seed or a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,9 @@ pub(super) fn seed(
         let options = CopyOptions { mode, workers: request.workers, damaged: Damaged::Fail };
         let copied = copy_tree(repository, index, &disk.tree(), &target, options, progress)
             .map_err(|error| ReplayError::copy(&spec.disk, error))?;
-        target.sync().map_err(|e| ReplayError::target(&spec.disk, e))?;
+        if !is_broken(Breakage::SeedUnsynced) {
+            target.sync().map_err(|e| ReplayError::target(&spec.disk, e))?;
+        }
         outcome.differing_bytes += copied.differing_bytes;
         targets.push(target);
     }

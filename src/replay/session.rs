@@ -7,7 +7,7 @@ use crate::destination::{
 };
 use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode};
 use crate::store::Damage;
-use crate::units::Name;
+use crate::units::{Breakage, Name, is_broken};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -108,6 +108,14 @@ impl ReplicaSession {
         let reader = JournalReader::open(self.fs.as_ref(), &self.home.journal())?;
         let verified = reader.verify(journal)?;
         let sizes: Vec<u64> = verified.header().disks.iter().map(|disk| disk.size_bytes).collect();
+        if is_broken(Breakage::CleanBeforeApplied) {
+            let disks = disk_records(&record, targets, &sizes)?;
+            let state = State::Clean { point: *to };
+            superblock.store(ReplicaRecord { state, disks, ..record.clone() })?;
+        }
+        if is_broken(Breakage::JournalGoneFirst) {
+            self.home.discard_journal(self.fs.as_ref())?;
+        }
         let applied = apply(&verified, targets)?;
         let disks = disk_records(&record, targets, &sizes)?;
         superblock.store(ReplicaRecord { state: State::Clean { point: *to }, disks, ..record })?;

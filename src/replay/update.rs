@@ -8,13 +8,14 @@ use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
 use crate::destination::{
-    IdentityChange, PointRef, ReplicaRecord, State, Target, TargetAccess, TargetKind,
+    IdentityChange, JournalReader, PointRef, ReplicaRecord, State, Target, TargetAccess,
+    TargetKind, apply,
 };
 use crate::fsio::{FileStat, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, load_point};
 use crate::progress::Progress;
 use crate::store::{Repository, StoreError};
-use crate::units::Name;
+use crate::units::{Breakage, Name, is_broken};
 use std::path::PathBuf;
 
 /// What to replicate, and where to.
@@ -169,6 +170,10 @@ fn replay(
         session.home.discard_journal(session.fs.as_ref())?;
         return Err(ReplayError::ChangedMeanwhile { change });
     }
+    if is_broken(Breakage::WrittenBeforeCommit) {
+        let reader = JournalReader::open(session.fs.as_ref(), &session.home.journal())?;
+        apply(&reader.verify(&journal)?, targets)?;
+    }
     let (from, to) = (point_ref(delta.from), point_ref(delta.to));
     if let Some(superblock) = &mut session.superblock {
         let state = State::Applying { from, to, journal };
@@ -232,6 +237,9 @@ fn first_change(
             target.sync().map_err(|error| ReplayError::target(&disk.name, error))?;
         }
         let now = target.identity().map_err(|error| ReplayError::target(&disk.name, error))?;
+        if is_broken(Breakage::ForeignWriteUnseen) {
+            continue;
+        }
         if let Some(Err(change)) = disk.identity.as_ref().map(|identity| identity.matches(&now)) {
             return Ok(Some(change));
         }

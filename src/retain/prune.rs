@@ -10,7 +10,7 @@ use crate::fsio::{FileSystem, LockHolder, LockMode};
 use crate::point::{Holds, Removal, commit_removal, removed_among};
 use crate::progress::Progress;
 use crate::store::{Damage, Repository, StoreError};
-use crate::units::{Name, PointId, RunId};
+use crate::units::{Breakage, Name, PointId, RunId, is_broken};
 use std::collections::BTreeSet;
 
 /// Points that one record lists: a record stays far below the longest document that is read.
@@ -94,7 +94,9 @@ pub fn remove_points(
             run: what.run,
             host: LockHolder::this_process("").host,
         };
-        commit_removal(repository, &session, &removal)?;
+        if !is_broken(Breakage::RemovalUnrecorded) {
+            commit_removal(repository, &session, &removal)?;
+        }
     }
     let (fs, layout) = (repository.file_system(), repository.layout());
     for &id in &all {

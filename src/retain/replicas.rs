@@ -3,7 +3,7 @@
 use super::RetainError;
 use crate::destination::{ReplicaHome, State, Superblock};
 use crate::fsio::{FileLock, FileSystem, LockError, LockHolder, LockMode};
-use crate::units::{Name, PointId, Sequence};
+use crate::units::{Breakage, Name, PointId, Sequence, is_broken};
 
 /// A replica of the settings.
 #[derive(Debug, Clone)]
@@ -45,6 +45,9 @@ pub(super) fn needs(
     locking: Locking,
 ) -> Result<(Vec<ReplicaNeeds>, Vec<FileLock>), RetainError> {
     let (mut needs, mut locks) = (Vec::new(), Vec::new());
+    if is_broken(Breakage::ReplicaNeedsIgnored) {
+        return Ok((needs, locks));
+    }
     for place in places {
         let unknown = |reason: String| RetainError::Replica {
             machine: machine.clone(),

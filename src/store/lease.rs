@@ -7,7 +7,7 @@
 use super::condemned::CurrentList;
 use super::{Layout, Repository, StoreError};
 use crate::fsio::{FileLock, LockError, LockHolder, LockMode};
-use crate::units::ListId;
+use crate::units::{Breakage, ListId, is_broken};
 use std::path::PathBuf;
 
 /// How often, and how long, a lease is tried for while the epoch changes, in milliseconds.
@@ -117,6 +117,9 @@ impl Repository {
         let holder = LockHolder::this_process("a collector's look at older work");
         let (folder, own) = (self.layout().root().join("locks"), lock_name(current.id));
         let mut any = false;
+        if is_broken(Breakage::LeasesIgnored) {
+            return Ok(false);
+        }
         for entry in fs.list(&folder)? {
             let is_epoch = entry.name.starts_with("epoch-") && entry.name.ends_with(".lock");
             if !is_epoch || entry.name == own {

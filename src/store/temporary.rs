@@ -2,7 +2,7 @@
 
 use super::{Layout, StoreError};
 use crate::fsio::{FileLock, FileSystem, LockError, LockHolder, LockMode, TemporaryFile};
-use crate::units::RunId;
+use crate::units::{Breakage, RunId, is_broken};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -116,7 +116,8 @@ fn sweep_dead_writers(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreE
         let path = layout.temporary().join(name);
         let taken = FileLock::try_take(fs, &path, LockMode::Exclusive, &holder);
         let _dead = match taken {
-            Ok(lock) => lock,
+            Ok(lock) => Some(lock),
+            Err(LockError::Busy { .. }) if is_broken(Breakage::LiveWritersSwept) => None,
             Err(LockError::Busy { .. }) => continue,
             Err(error) => return Err(error.into()),
         };

@@ -1,5 +1,6 @@
 //! Numbers and names that must not be confused with each other.
 
+mod breakage;
 mod digest;
 mod format;
 mod hex;
@@ -8,6 +9,9 @@ mod keep;
 mod name;
 mod random;
 
+#[cfg(feature = "simulation")]
+pub use breakage::break_on_purpose;
+pub use breakage::{Breakage, is_broken};
 pub use digest::{
     ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
     RemovalId, TreeName,

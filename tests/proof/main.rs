@@ -3,11 +3,13 @@
 //!
 //! More, or elsewhere: `AFTERIMAGE_PROOF_SEED=1000 AFTERIMAGE_PROOF_ROUNDS=50 bash tests/run proof`
 
+mod errors;
 mod go_on;
 mod known;
 mod lab;
 mod sweep;
 
+use afterimage::testing::disk::Span;
 use sweep::{CASES, Counts, Effort};
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -52,4 +54,44 @@ fn removals_that_are_cut_anywhere_remove_nothing_that_is_kept() {
 #[test]
 fn keys_copies_and_restores_that_are_cut_anywhere_are_old_or_new() {
     sweep_all(&["rotation", "first copy", "next copy", "restore"]);
+}
+
+/// Some kinds of failures, at every operation of every case.
+fn fail_all(faults: &[&str]) {
+    let (seed, stride) = (number("AFTERIMAGE_PROOF_SEED", 0), number("AFTERIMAGE_PROOF_STRIDE", 1));
+    let effort = errors::Effort { stride, states: 2, go_on_every: 16 };
+    let mut counts = errors::Counts::default();
+    for fault in errors::FAULTS.iter().filter(|fault| faults.contains(&fault.name)) {
+        for (case, span) in CASES.iter().flat_map(|it| [(it, Span::Once), (it, Span::ForEver)]) {
+            match errors::fail_everywhere(case, fault, span, seed, effort) {
+                Ok(more) => counts.add(more),
+                Err(finding) => panic!("{finding}"),
+            }
+        }
+    }
+    assert!(counts.injected > 0);
+    println!(
+        "count: {} failures, {} of them without harm, {} crash states after them",
+        counts.injected, counts.succeeded, counts.states
+    );
+}
+
+#[test]
+fn writes_that_fail_anywhere_lose_nothing() {
+    fail_all(&["disk full", "write error", "sync error", "error of a name"]);
+}
+
+#[test]
+fn reads_that_fail_anywhere_lose_nothing() {
+    fail_all(&["read error", "no more files", "short read"]);
+}
+
+#[test]
+fn interruptions_anywhere_lose_nothing() {
+    fail_all(&["interruption"]);
+}
+
+#[test]
+fn bits_that_flip_on_the_way_from_the_disk_are_never_believed() {
+    fail_all(&["flipped bit"]);
 }

@@ -10,7 +10,7 @@ use super::format::{
 use super::{DATA_BYTES_MAX, JournalError, JournalHeader, JournalRef};
 use crate::extent::Extent;
 use crate::fsio::{FileHandle, FileSystem, OpenMode};
-use crate::units::JournalDigest;
+use crate::units::{Breakage, JournalDigest, is_broken};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ impl JournalReader {
         found: JournalDigest,
         expected: &JournalRef,
     ) -> Result<(), JournalError> {
-        if found == expected.sha256 {
+        if found == expected.sha256 || is_broken(Breakage::JournalUnchecked) {
             return Ok(());
         }
         let (found, named) = (found.short(), expected.sha256.short());
@@ -236,7 +236,7 @@ impl<'a> Stream<'a> {
         if self.next != self.reader.file_bytes || rest.len() != FOOTER_BYTES {
             return Err(self.reader.damaged("something follows its end"));
         }
-        if rest != digest {
+        if rest != digest && !is_broken(Breakage::JournalUnchecked) {
             return Err(self.reader.damaged("its content does not match its own digest"));
         }
         Ok(JournalDigest(digest))

@@ -9,7 +9,7 @@ use super::{GcError, GcOutcome, GcRequest, publish};
 use crate::catalog::Catalog;
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository, Stage, StoreError};
-use crate::units::{ObjectName, PackName};
+use crate::units::{Breakage, ObjectName, PackName, is_broken};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Removes the packs of the list that counts, as far as nothing needs them. `false`: older work is
@@ -28,7 +28,10 @@ pub(super) fn remove(
     let lease = repository.lock_shared("garbage collection")?;
     let marking = Marking::begin(repository, catalog)?;
     let mut going = current.packs();
-    let needed = rescue(repository, catalog, &marking, &going, progress)?;
+    let needed = match is_broken(Breakage::NoSecondMark) {
+        true => BTreeSet::new(),
+        false => rescue(repository, catalog, &marking, &going, progress)?,
+    };
     outcome.rescued_packs += needed.len() as u64;
     going.retain(|pack| !needed.contains(pack));
     if going.is_empty() {

@@ -23,7 +23,7 @@ use super::{Keyring, KeyringError};
 use crate::fsio::{self, FileSystem};
 use crate::store::slots::{self, Change, NewSlot, SlotLabel};
 use crate::store::{Secret, StoreError};
-use crate::units::SlotId;
+use crate::units::{Breakage, SlotId, is_broken};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -83,8 +83,14 @@ pub fn rotate_in_place(
     slots::publish(&keyring.session, &slot)?;
     keyring.check_opens(slot.id, &Secret::from_key_file(fs, &new)?)?;
     copy(fs, key_file, &old)?;
+    if is_broken(Breakage::OldSlotsFirst) {
+        let slots: Vec<_> = change.removing.iter().map(|it| keyring.layout().slot(*it)).collect();
+        slots::remove_files(fs, &slots)?;
+    }
     fs.rename(&new, key_file)?;
-    fs.sync_dir(&fsio::parent_dir(key_file))?;
+    if !is_broken(Breakage::KeyNameUnsynced) {
+        fs.sync_dir(&fsio::parent_dir(key_file))?;
+    }
     let own = Secret::from_key_file(fs, key_file)?;
     keyring.check_opens(slot.id, &own)?;
     let own = Own { secret: Some(&own), key_file: Some(key_file) };

@@ -3,7 +3,7 @@
 use super::{RecoveryKey, RecoveryKeyError};
 use crate::fsio::{self, FileError, FileSystem, OpenMode};
 use crate::store::{StoreError, slots};
-use crate::units::{Hex, SlotId};
+use crate::units::{Breakage, Hex, SlotId, is_broken};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -155,6 +155,8 @@ pub(in crate::store) fn write_in_place(
 ) -> Result<(), FileError> {
     let file = fs.open(path, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    file.sync()?;
+    if !is_broken(Breakage::KeyUnsynced) {
+        file.sync()?;
+    }
     fs.sync_dir(&fsio::parent_dir(path))
 }
