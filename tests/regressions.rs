@@ -9,7 +9,10 @@ use afterimage::fsio::{
 };
 use afterimage::progress::Progress;
 use afterimage::replay::{PlanConflict, ReplayError, Replicated};
-use afterimage::store::Repository;
+use afterimage::store::{
+    Doubt, IndexTrust, InitOptions, Keyring, Own, Repository, Secret, rotate_in_place,
+};
+use afterimage::testing::disk::{Failing, SimulatedDisk, Span, Step, Verdict};
 use afterimage::testing::{CutFileSystem, LastOperation};
 use common::{World, assert_same, name, noise, small_cut};
 use std::path::Path;
@@ -365,4 +368,44 @@ fn a_promoted_replica_is_refused_as_such_while_its_guest_runs() {
     let refused = world.replicate("standby").unwrap_err();
     let promoted = matches!(refused, ReplayError::Conflict(PlanConflict::Promoted { point: at }) if at == point);
     assert!(promoted, "{refused}");
+}
+
+/// A slot that could not be read for a moment, right after it was made, was left out of the index,
+/// and looked as if somebody had put it there by other means.
+#[test]
+fn a_rotation_that_cannot_read_for_a_moment_lists_its_slot_all_the_same() {
+    let (root, key) = (Path::new("/r/repository"), Path::new("/r/key"));
+    let template = SimulatedDisk::new().unwrap();
+    template.create_dir_all(root).unwrap();
+    template.open(key, OpenMode::CreateNew).unwrap().write_all_at(&[7; 32], 0).unwrap();
+    let secret = |fs: &Arc<dyn FileSystem>| Secret::from_key_file(fs.as_ref(), key).unwrap();
+    let fs: Arc<dyn FileSystem> = Arc::new(template.clone());
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let secret_now = secret(&fs);
+    let options =
+        InitOptions { cut: small_cut(), secret: Some(&secret_now), recovery_key: None, now };
+    Repository::init(&fs, root, &options).unwrap();
+    for at in 0.. {
+        let disk = template.copy().unwrap();
+        let is_read = |step| matches!(step, Step::Open | Step::Look | Step::Read);
+        let failing = Arc::new(Failing::new(is_read, at, Span::Once, Verdict::Fail(libc::EINTR)));
+        let failing_fs: Arc<dyn FileSystem> = disk.directed(failing.clone());
+        let rotated = (|| {
+            let secret = Secret::from_key_file(failing_fs.as_ref(), key)?;
+            let mut keyring = Keyring::open(&failing_fs, root, &secret, IndexTrust::Needed)?;
+            rotate_in_place(&mut keyring, key, None, now)
+        })();
+        if !failing.has_failed() {
+            assert!(rotated.is_ok() && at > 10, "{rotated:?}");
+            break;
+        }
+        let fs: Arc<dyn FileSystem> = Arc::new(disk);
+        let secret = secret(&fs);
+        let mut keyring = Keyring::open(&fs, root, &secret, IndexTrust::Needed).unwrap();
+        let own = Own { secret: Some(&secret), key_file: Some(key) };
+        keyring.settle(own, Doubt::Refuse).unwrap();
+        drop(keyring);
+        let repository = Repository::open(&fs, root, Some(&secret), 1).unwrap();
+        assert_eq!(repository.check_slots().unwrap(), [], "read {at}");
+    }
 }

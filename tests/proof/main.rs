@@ -59,7 +59,8 @@ fn keys_copies_and_restores_that_are_cut_anywhere_are_old_or_new() {
 /// Some kinds of failures, at every operation of every case.
 fn fail_all(faults: &[&str]) {
     let (seed, stride) = (number("AFTERIMAGE_PROOF_SEED", 0), number("AFTERIMAGE_PROOF_STRIDE", 1));
-    let effort = errors::Effort { stride, states: 2, go_on_every: 16 };
+    let go_on_every = number("AFTERIMAGE_PROOF_GO_ON", 16);
+    let effort = errors::Effort { stride, states: 2, go_on_every };
     let mut counts = errors::Counts::default();
     for fault in errors::FAULTS.iter().filter(|fault| faults.contains(&fault.name)) {
         for (case, span) in CASES.iter().flat_map(|it| [(it, Span::Once), (it, Span::ForEver)]) {
