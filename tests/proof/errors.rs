@@ -114,15 +114,16 @@ fn fail(
     let mut random = Random::new(at);
     let (mut lab, mut known) = (template.copy(), known.clone());
     lab.clock += 1;
-    if let Action::Prune(keep) = action {
-        known.doubtful = lab.plan_prune(&lab.fs(), keep).map_err(|error| error.to_string())?;
+    known.begin(&lab, action);
+    if let Action::Prune(machine, last) = action {
+        let plan = lab.plan_prune(&lab.fs(), machine, last);
+        known.doubtful = plan.map_err(|error| error.to_string())?;
     }
     let failing = Arc::new(Failing::new(fault.of, at, span, fault.verdict));
     let done = lab.act(&(lab.disk.directed(failing.clone()) as _), action);
     let has_failed = failing.has_failed();
     match &done {
         Ok(done) => {
-            known.doubtful.clear();
             known.note(&lab, action, done);
             counts.succeeded += u64::from(has_failed);
         }
@@ -135,15 +136,14 @@ fn fail(
         return Ok(false);
     }
     counts.injected += 1;
-    let running = done.is_err().then_some(action);
     // Of what was not synced, nothing needs to be there after the next power cut.
     for state in lab.disk.crash_states(random.split(), effort.states) {
         let after = lab.with_disk(state.map_err(|error| error.to_string())?, false);
         counts.states += 1;
-        check(&after, &mut known.clone(), running)
+        check(&after, &mut known.clone())
             .map_err(|finding| format!("then without power: {finding}"))?;
     }
-    check(&lab, &mut known, running)?;
+    check(&lab, &mut known)?;
     if counts.injected.is_multiple_of(effort.go_on_every) {
         go_on(&mut lab, &mut known, &mut random)?;
     }

@@ -3,11 +3,14 @@
 //!
 //! More, or elsewhere: `AFTERIMAGE_PROOF_SEED=1000 AFTERIMAGE_PROOF_ROUNDS=50 bash tests/run proof`
 
+mod actions;
 mod errors;
 mod go_on;
 mod known;
 mod lab;
+mod simulator;
 mod sweep;
+mod turns;
 
 use afterimage::testing::disk::Span;
 use sweep::{CASES, Counts, Effort};
@@ -95,4 +98,38 @@ fn interruptions_anywhere_lose_nothing() {
 #[test]
 fn bits_that_flip_on_the_way_from_the_disk_are_never_believed() {
     fail_all(&["flipped bit"]);
+}
+
+/// Histories of the whole, by seeds of one half.
+fn simulate(half: u64) {
+    let (first, count) =
+        (number("AFTERIMAGE_PROOF_SEED", 0), number("AFTERIMAGE_SIMULATIONS", 400));
+    let (mut counts, mut findings) = (simulator::Counts::default(), Vec::new());
+    for seed in (first..first + count).filter(|seed| seed % 2 == half) {
+        match simulator::simulate(seed, 6) {
+            Ok(more) => counts.add(more),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    println!("count: {counts:?}");
+    findings.iter().filter_map(|it| it.lines().next()).for_each(|line| println!("{line}"));
+    assert!(findings.is_empty(), "{}", findings[0]);
+}
+
+#[test]
+fn whatever_happens_at_the_same_time_nothing_acknowledged_is_lost_even_seeds() {
+    simulate(0);
+}
+
+#[test]
+fn whatever_happens_at_the_same_time_nothing_acknowledged_is_lost_odd_seeds() {
+    simulate(1);
+}
+
+#[test]
+fn a_seed_is_one_history_that_can_be_had_again() {
+    for seed in 5000..5012 {
+        let (first, again) = (simulator::simulate(seed, 5), simulator::simulate(seed, 5));
+        assert_eq!(first, again, "seed {seed}");
+    }
 }

@@ -31,11 +31,14 @@ pub const CASES: [Case; 12] = [
     case("init", &[], Init),
     case("first backup", &[Init], Backup(0)),
     case("next backup", &[Init, Backup(0), Backup(1)], Backup(0)),
-    case("seed", &[Init, Backup(0)], Replicate),
-    case("replay", &[Init, Backup(0), Replicate, Backup(0)], Replicate),
-    Case { foreign: true, ..case("repair", &[Init, Backup(0), Replicate, Backup(0)], Replicate) },
-    case("prune", &[Init, Backup(0), Replicate, Backup(0), Backup(0), Backup(0)], Prune(1)),
-    case("collection", &[Init, Backup(0), Backup(1), Backup(0), Backup(0), Prune(0)], Gc),
+    case("seed", &[Init, Backup(0)], Replicate(0)),
+    case("replay", &[Init, Backup(0), Replicate(0), Backup(0)], Replicate(0)),
+    Case {
+        foreign: true,
+        ..case("repair", &[Init, Backup(0), Replicate(0), Backup(0)], Replicate(0))
+    },
+    case("prune", &[Init, Backup(0), Replicate(0), Backup(0), Backup(0), Backup(0)], Prune(0, 1)),
+    case("collection", &[Init, Backup(0), Backup(1), Backup(0), Backup(0), Prune(0, 0)], Gc),
     case("rotation", &[Init, Backup(0)], Rotate),
     case("first copy", &[Init, Backup(0), Backup(0)], Copy),
     case("next copy", &[Init, Backup(0), Copy, Backup(0), Backup(1)], Copy),
@@ -85,8 +88,8 @@ pub fn prepare(case: &Case, seed: u64) -> Result<(Lab, Known), Finding> {
         lab.disk.settle();
     }
     if case.foreign {
-        lab.disk.overwrite(&Lab::image(&name("root")), 30_000, b"foreign");
-        known.foreign = true;
+        lab.disk.overwrite(&Lab::image(0, &name("root")), 30_000, b"foreign");
+        known.replicas[0].foreign = true;
     }
     Ok((lab, known))
 }
@@ -133,29 +136,28 @@ impl Sweep<'_> {
         let (mut lab, mut known) = (template.copy(), known.clone());
         let action = self.case.action;
         lab.clock += 1;
-        if let Prune(keep) = action {
-            known.doubtful = lab.plan_prune(&lab.fs(), keep).map_err(|error| error.to_string())?;
+        known.begin(&lab, action);
+        if let Prune(machine, last) = action {
+            let plan = lab.plan_prune(&lab.fs(), machine, last);
+            known.doubtful = plan.map_err(|error| error.to_string())?;
         }
         let killed = Arc::new(Killed::after(cut, last));
         let done = lab.act(&(lab.disk.directed(killed.clone()) as _), action);
         let is_dead = killed.is_dead();
         match &done {
-            Ok(done) => {
-                known.doubtful.clear();
-                known.note(&lab, action, done);
-            }
+            Ok(done) => known.note(&lab, action, done),
             Err(_) if is_dead => {}
             Err(error) => return Err(format!("it failed by itself: {error}")),
         }
         self.counts.cuts += 1;
-        let running = done.is_err().then_some(action);
         let killed = lab.disk.copy().map_err(|error| error.to_string())?;
-        self.state(&lab, &known, running, killed, &mut random)
+        let interrupted = done.is_err();
+        self.state(&lab, &known, interrupted, killed, &mut random)
             .map_err(|what| format!("killed: {what}"))?;
         let states = lab.disk.crash_states(random.split(), self.effort.states);
         for (number, state) in states.enumerate() {
             let state = state.map_err(|error| error.to_string())?;
-            self.state(&lab, &known, running, state, &mut random)
+            self.state(&lab, &known, interrupted, state, &mut random)
                 .map_err(|what| format!("power cut {number}: {what}"))?;
         }
         Ok(is_dead)
@@ -165,18 +167,18 @@ impl Sweep<'_> {
         &mut self,
         lab: &Lab,
         known: &Known,
-        running: Option<Action>,
+        interrupted: bool,
         disk: SimulatedDisk,
         random: &mut Random,
     ) -> Result<(), Finding> {
-        if !self.seen.insert((disk.fingerprint(), running.is_some())) {
+        if !self.seen.insert((disk.fingerprint(), interrupted)) {
             return Ok(());
         }
         self.counts.states += 1;
         let goes_on = self.counts.states.is_multiple_of(self.effort.go_on_every);
         let (mut after, mut known) =
             (lab.with_disk(disk, goes_on && random.chance(70)), known.clone());
-        check(&after, &mut known, running)?;
+        check(&after, &mut known)?;
         if goes_on {
             self.counts.gone_on += 1;
             go_on(&mut after, &mut known, random)?;
