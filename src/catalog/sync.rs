@@ -4,7 +4,7 @@ use super::{Catalog, CatalogError};
 use crate::point::{load_point, removed_among};
 use crate::progress::Progress;
 use crate::store::{CurrentList, Damage, Repository, StoreError};
-use crate::units::{PackName, PointId};
+use crate::units::{Breakage, PackName, PointId, is_broken};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What changed in the catalog, and what could not be read.
@@ -38,6 +38,10 @@ impl Catalog {
     /// read. Packs are immutable, so only the names that differ are looked into. Whatever old
     /// copy of a catalog is brought back, this makes it right; so does it build one anew.
     ///
+    /// Invariant: the catalog knows only names that are durable. A writer that was killed, or is
+    /// not done yet, leaves names that a power cut still takes; what refers to them would be lost
+    /// with them.
+    ///
     /// # Errors
     /// When the repository cannot be listed or the database fails. Damaged packs and points are
     /// no error: they are left out and reported.
@@ -67,6 +71,9 @@ impl Catalog {
         let points: BTreeSet<PointId> = repository.list_points()?.into_iter().collect();
         self.sync_packs(repository, known_packs, &mut report, progress)?;
         self.sync_condemned(condemned, &mut report)?;
+        if !points.is_subset(&known) && !is_broken(Breakage::FoundNamesUnsynced) {
+            repository.sync_found(&repository.layout().points())?;
+        }
         for &id in &points {
             if known.remove(&id) {
                 continue;
@@ -164,6 +171,11 @@ impl Catalog {
         report.packs_gone = gone.len();
         let is_new = |(name, bytes): &(PackName, u64)| known.get(name) != Some(bytes);
         let new: Vec<(PackName, u64)> = present.into_iter().filter(is_new).collect();
+        let folders: BTreeSet<u8> = new.iter().map(|(name, _)| name.0[0]).collect();
+        if !is_broken(Breakage::FoundNamesUnsynced) {
+            let layout = repository.layout();
+            folders.iter().try_for_each(|it| repository.sync_found(&layout.pack_folder(*it)))?;
+        }
         progress.add_total(new.iter().map(|(_, bytes)| bytes).sum());
         for (name, bytes) in new {
             progress.check()?;

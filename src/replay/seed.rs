@@ -44,7 +44,11 @@ pub(super) fn seed(
     }
     for ((spec, disk), existing) in specs.iter().zip(&point.manifest.disks).zip(existing) {
         let (target, mode) = match existing {
-            Some(target) => (target, CopyMode::Repair),
+            Some(target) => {
+                // An earlier copy may have ended with a sync that failed.
+                target.forget_cache();
+                (target, CopyMode::Repair)
+            }
             None => (create(session, spec)?, CopyMode::Fresh),
         };
         target.resize(disk.size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;

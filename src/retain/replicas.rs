@@ -1,7 +1,7 @@
 //! What the replicas of a machine need, read from their superblocks.
 
 use super::RetainError;
-use crate::destination::{ReplicaHome, State, Superblock};
+use crate::destination::{PointRef, ReplicaHome, ReplicaRecord, State, Superblock};
 use crate::fsio::{FileLock, FileSystem, LockError, LockHolder, LockMode};
 use crate::units::{Breakage, Name, PointId, Sequence, is_broken};
 
@@ -96,17 +96,23 @@ fn one(fs: &dyn FileSystem, place: &ReplicaPlace, busy: bool) -> Result<ReplicaN
         let in_use_from = busy.then_some(Sequence(0));
         return Ok(ReplicaNeeds { replica, points: Vec::new(), in_use_from });
     }
-    let record = Superblock::read_only(fs, &path, &replica).map_err(|error| error.to_string())?;
-    let points = match record.state {
-        State::Seeding { to: at } | State::Clean { point: at } | State::Promoted { point: at } => {
-            vec![at]
-        }
-        State::Applying { from, to, .. } => vec![from, to],
-    };
+    let read = Superblock::read_both(fs, &path, &replica);
+    let (record, other) = read.map_err(|error| error.to_string())?;
+    let points: Vec<PointRef> =
+        [Some(record), other].iter().flatten().flat_map(points_of).collect();
     let first = points.iter().map(|point| point.sequence).min();
     Ok(ReplicaNeeds {
         replica,
         points: points.iter().map(|point| point.id).collect(),
         in_use_from: first.filter(|_| busy),
     })
+}
+
+fn points_of(record: &ReplicaRecord) -> Vec<PointRef> {
+    match record.state {
+        State::Seeding { to: at } | State::Clean { point: at } | State::Promoted { point: at } => {
+            vec![at]
+        }
+        State::Applying { from, to, .. } => vec![from, to],
+    }
 }

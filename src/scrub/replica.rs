@@ -138,6 +138,8 @@ pub fn verify_replica(
     let mut verdicts = Vec::with_capacity(record.disks.len());
     for disk in &record.disks {
         let target = open(fs.as_ref(), disk)?;
+        // What counts is the medium.
+        target.forget_cache();
         let outcome = compare(repository, catalog, request, disk, &target, &point, progress)?;
         verdicts.push(DiskVerdict {
             disk: disk.name.clone(),

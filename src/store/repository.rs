@@ -140,6 +140,21 @@ impl Repository {
         Ok((Self { fs: Arc::clone(fs), layout, header, keys, compression_level }, master))
     }
 
+    /// Makes the names that were found in a folder of the repository durable, before anything is
+    /// built on them: whoever made them may have been killed just before it did so.
+    ///
+    /// # Errors
+    /// When the folder cannot be synced. A file system that cannot sync folders is none that the
+    /// names were written on: it is a medium that is only read.
+    pub fn sync_found(&self, folder: &Path) -> Result<(), StoreError> {
+        match self.fs.sync_dir(folder) {
+            Err(error) if error.source.kind() != std::io::ErrorKind::InvalidInput => {
+                Err(error.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Why nothing can be opened in `root`, which has no header.
     pub fn missing(fs: &dyn FileSystem, root: &Path) -> StoreError {
         let path = root.to_owned();

@@ -35,6 +35,11 @@ impl WriterSession {
         let holder = LockHolder::this_process("the beginning of a write");
         let _sweep = take_patiently(fs.as_ref(), layout, &holder)?;
         fs.create_dir_all(&layout.temporary())?;
+        if !is_broken(Breakage::FoundNamesUnsynced) {
+            // Whoever created the repository may have been killed just before its header's name
+            // was durable, and nothing that is written here would be worth anything without it.
+            fs.sync_dir(layout.root())?;
+        }
         sweep_dead_writers(fs.as_ref(), layout)?;
         let path = layout.writer_lock(id);
         let lock = FileLock::try_take(fs.as_ref(), &path, LockMode::Exclusive, &holder)?;

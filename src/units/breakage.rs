@@ -26,6 +26,16 @@ breakages! {
     ReplacingContentUnsynced,
     /// A failed sync of a new file counts as a good one.
     SyncFailureIgnored,
+    /// Names that another one made are relied on, durable or not.
+    FoundNamesUnsynced,
+    /// Packs go before the removal of the points that needed them is durable.
+    ManifestsUnsynced,
+    /// What a superblock is found to say counts as durable.
+    FoundStateUnsynced,
+    /// An image is compared with what memory holds of it.
+    CacheBelieved,
+    /// Old key slots go before a key file that was found exchanged is durable.
+    FoundKeyUnsynced,
     /// The point is committed before the packs that it refers to are.
     PointBeforePacks,
     /// Blocks of a replica are written before the superblock names the journal.

@@ -8,6 +8,8 @@
 //!   state before it or the state after it.
 //! - At rest the damage of one slot loses nothing, not even a step back to the state before;
 //!   that matters most for `promoted`.
+//! - Whoever acts on what is stored knows that it is durable: opening stores it anew where a store
+//!   was cut short, of which the medium may have less than memory.
 //! - Only states that may follow each other are stored ([`check_transition`]).
 //! - Whoever stores holds the replica's lock; reading needs none.
 
@@ -19,7 +21,7 @@ mod tests;
 pub use state::{DiskRecord, PointRef, ReplicaRecord, State, TransitionError, check_transition};
 
 use super::home::temporary_path;
-use crate::fsio::{FileError, FileHandle, FileSystem, OpenMode, write_new};
+use crate::fsio::{FileError, FileHandle, FileSystem, OpenMode, parent_dir, write_new};
 use crate::units::{Breakage, Name, is_broken};
 pub use slot::SlotFault;
 use slot::{FILE_BYTES, SLOT_BYTES, Slot, slot_offset};
@@ -162,12 +164,24 @@ impl Superblock {
     }
 
     /// Opens the superblock of `replica` for storing. A damaged slot beside a whole one is the
-    /// trace of a store that was cut short, and no error.
+    /// trace of a store that was cut short, and no error. What [`Superblock::current`] then says is
+    /// durable: a store that was cut short may have left it in memory only.
     pub fn open(fs: &dyn FileSystem, path: &Path, replica: &Name) -> Result<Self, SuperblockError> {
         let handle = fs.open(path, OpenMode::Write)?;
-        let (generation, record) = read(handle.as_ref(), replica)?;
+        let found = read(handle.as_ref(), replica)?;
+        let (generation, record) = (found.generation, found.record);
         let path = path.to_owned();
-        Ok(Self { handle, path, record, generation, given_up: false })
+        let mut superblock = Self { handle, path, record, generation, given_up: false };
+        let is_at_rest = found.other.as_ref() == Some(&superblock.record);
+        if !is_at_rest && !is_broken(Breakage::FoundStateUnsynced) {
+            // Syncing is not enough: after a sync that failed, the next one does nothing.
+            superblock.store(superblock.record.clone())?;
+        }
+        if matches!(superblock.record.state, State::Seeding { .. }) {
+            // Its name may be as new.
+            fs.sync_dir(&parent_dir(&superblock.path))?;
+        }
+        Ok(superblock)
     }
 
     /// Reads the superblock of `replica`, also while another process stores.
@@ -177,7 +191,20 @@ impl Superblock {
         replica: &Name,
     ) -> Result<ReplicaRecord, SuperblockError> {
         let handle = fs.open(path, OpenMode::Read)?;
-        read(handle.as_ref(), replica).map(|(_, record)| record)
+        read(handle.as_ref(), replica).map(|found| found.record)
+    }
+
+    /// As [`Superblock::read_only`], with what the other slot says where that is something else: of
+    /// a store that was cut short, a power cut may leave the one or the other.
+    pub fn read_both(
+        fs: &dyn FileSystem,
+        path: &Path,
+        replica: &Name,
+    ) -> Result<(ReplicaRecord, Option<ReplicaRecord>), SuperblockError> {
+        let handle = fs.open(path, OpenMode::Read)?;
+        let found = read(handle.as_ref(), replica)?;
+        let other = found.other.filter(|other| *other != found.record);
+        Ok((found.record, other))
     }
 
     /// What is stored.
@@ -232,7 +259,15 @@ fn encode(
     })
 }
 
-fn read(handle: &dyn FileHandle, replica: &Name) -> Result<(u64, ReplicaRecord), SuperblockError> {
+/// What stands in both slots.
+struct Found {
+    generation: u64,
+    record: ReplicaRecord,
+    /// What the older slot says, if it is whole.
+    other: Option<ReplicaRecord>,
+}
+
+fn read(handle: &dyn FileHandle, replica: &Name) -> Result<Found, SuperblockError> {
     let mut attempt = 1;
     loop {
         match read_once(handle, replica) {
@@ -242,16 +277,13 @@ fn read(handle: &dyn FileHandle, replica: &Name) -> Result<(u64, ReplicaRecord),
     }
 }
 
-fn read_once(
-    handle: &dyn FileHandle,
-    replica: &Name,
-) -> Result<(u64, ReplicaRecord), SuperblockError> {
+fn read_once(handle: &dyn FileHandle, replica: &Name) -> Result<Found, SuperblockError> {
     let path = handle.path().to_owned();
     let replica = replica.clone();
-    let newest = match (read_slot(handle, 0)?, read_slot(handle, 1)?) {
-        (Ok(first), Ok(second)) if first.generation >= second.generation => first,
-        (_, Ok(second)) => second,
-        (Ok(first), Err(_)) => first,
+    let (newest, older) = match (read_slot(handle, 0)?, read_slot(handle, 1)?) {
+        (Ok(first), Ok(second)) if first.generation >= second.generation => (first, Some(second)),
+        (first, Ok(second)) => (second, first.ok()),
+        (Ok(first), Err(_)) => (first, None),
         (Err(first), Err(second)) => {
             return Err(SuperblockError::Damaged { path, replica, first, second });
         }
@@ -261,7 +293,10 @@ fn read_once(
         Ok(record) if record.replica != replica => {
             Err(SuperblockError::Foreign { path, replica, found: record.replica })
         }
-        Ok(record) => Ok((newest.generation, *record)),
+        Ok(record) => {
+            let other = older.and_then(|slot| slot.record.ok()).map(|record| *record);
+            Ok(Found { generation: newest.generation, record: *record, other })
+        }
     }
 }
 

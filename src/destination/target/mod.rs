@@ -19,6 +19,7 @@ use crate::fsio::{
     DeviceActivity, DeviceClaim, DeviceClaimError, FileError, FileHandle, FileKind, FileStat,
     FileSystem, OpenMode, QemuAccess, QemuLock, QemuLockError, parent_dir,
 };
+use crate::units::{Breakage, is_broken};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -339,6 +340,14 @@ impl Target {
     /// Makes all earlier changes durable.
     pub fn sync(&self) -> Result<(), TargetError> {
         Ok(self.handle.sync()?)
+    }
+
+    /// Makes what is read next come from the medium, as far as it is there. A sync that failed may
+    /// have left in memory what the medium never got, marked as if it had.
+    pub fn forget_cache(&self) {
+        if !is_broken(Breakage::CacheBelieved) {
+            self.handle.drop_cache();
+        }
     }
 
     /// By what to recognise, later, that nobody else wrote to it. Only meaningful after

@@ -26,6 +26,10 @@ pub(super) fn remove(
         return Ok(false);
     }
     let lease = repository.lock_shared("garbage collection")?;
+    if !is_broken(Breakage::ManifestsUnsynced) {
+        // A point whose removal is not durable would come back without its packs.
+        repository.sync_found(&repository.layout().points())?;
+    }
     let marking = Marking::begin(repository, catalog)?;
     let mut going = current.packs();
     let needed = match is_broken(Breakage::NoSecondMark) {

@@ -2,9 +2,10 @@
 
 use super::rotate::{new_key_path, old_key_path};
 use super::{Keyring, KeyringError};
+use crate::fsio::parent_dir;
 use crate::store::slots::{self, Change};
 use crate::store::{Secret, StoreError};
-use crate::units::SlotId;
+use crate::units::{Breakage, SlotId, is_broken};
 use std::path::Path;
 
 /// The key that the settings name.
@@ -65,6 +66,13 @@ impl Keyring {
         }
         let opened = own.secret.map_or(Ok(Vec::new()), |secret| self.opened_by(secret))?;
         let settled = if opened.iter().any(|slot| change.adding.contains_key(slot)) {
+            if let Some(path) = own.key_file.filter(|_| change.in_place)
+                && !is_broken(Breakage::FoundKeyUnsynced)
+            {
+                // Whoever exchanged the key file may not have come to sync its name: the old key
+                // could come back, and must not do so after its slots are gone.
+                self.fs().sync_dir(&parent_dir(path))?;
+            }
             self.remove_traces(&change, own, change.removing.iter())?;
             Settled::RotationFinished
         } else if opened.iter().any(|slot| change.removing.contains(slot)) {

@@ -107,6 +107,10 @@ impl FileHandle for SimulatedFile {
         }
     }
 
+    fn drop_cache(&self) {
+        self.disk.state().drop_cache(self.inode);
+    }
+
     fn stat(&self) -> Result<FileStat> {
         self.disk.permit(Step::Look, "look at", &self.path)?;
         self.look(|file| stat_of(self.inode, Some(file)))

@@ -206,6 +206,15 @@ impl State {
         }
     }
 
+    /// Only clean pages go: where a sync failed, what is read next is what the medium has.
+    pub fn drop_cache(&mut self, inode: Inode) {
+        if let Some(file) = self.nodes.get_mut(&inode)
+            && file.waiting.is_empty()
+        {
+            file.seen = Arc::clone(&file.safe);
+        }
+    }
+
     pub fn sync_folder(&mut self, folder: &Path) {
         let (synced, mut waiting): (Vec<NameChange>, Vec<NameChange>) =
             self.waiting_names.drain(..).partition(|change| change.is_in(folder));
