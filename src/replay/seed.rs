@@ -45,8 +45,7 @@ pub(super) fn seed(
     for ((spec, disk), existing) in specs.iter().zip(&point.manifest.disks).zip(existing) {
         let (target, mode) = match existing {
             Some(target) => {
-                // An earlier copy may have ended with a sync that failed.
-                target.forget_cache();
+                distrust(session, &target)?;
                 (target, CopyMode::Repair)
             }
             None => (create(session, spec)?, CopyMode::Fresh),
@@ -68,6 +67,15 @@ pub(super) fn seed(
         superblock.store(ReplicaRecord { state, disks, ..record })?;
     }
     Ok(outcome)
+}
+
+/// An earlier copy may have ended with a sync that failed, or before the image's name was durable.
+fn distrust(session: &ReplicaSession, target: &Target) -> Result<(), ReplayError> {
+    target.forget_cache();
+    if target.kind() == TargetKind::Image && !is_broken(Breakage::FoundNamesUnsynced) {
+        session.fs.sync_dir(&parent_dir(target.path()))?;
+    }
+    Ok(())
 }
 
 fn specs_of(request: &ReplicateRequest<'_>, point: &Point) -> Vec<TargetSpec> {

@@ -30,6 +30,8 @@ pub struct Follower {
     pub foreign: bool,
     /// It is being brought to a newer point, or was when that was interrupted.
     pub running: bool,
+    /// Its repair was interrupted.
+    repairing: bool,
     /// The highest epoch that was seen.
     epoch: Option<Epoch>,
 }
@@ -99,7 +101,7 @@ impl Known {
             Done::Synced(replica, id) => {
                 let follower = &mut self.replicas[*replica];
                 (follower.synced, follower.foreign) = (Some(*id), false);
-                follower.running = false;
+                (follower.running, follower.repairing) = (false, false);
                 self.unsure.remove(id);
             }
             Done::Nothing => self.initialised |= action == Action::Init,
@@ -310,7 +312,10 @@ fn check_replica(
             if foreign { Ok(()) } else { compare_images(lab, replica, &held.contents) }
         }
         State::Seeding { .. } if follower.synced.is_none() => Ok(()),
-        State::Seeding { .. } if was_running && follower.foreign => Ok(()),
+        State::Seeding { .. } if follower.repairing || (was_running && follower.foreign) => {
+            known.replicas[replica].repairing = true;
+            Ok(())
+        }
         other => Err(format!("{name} is {other:?}")),
     }
 }

@@ -11,6 +11,7 @@ mod lab;
 mod simulator;
 mod sweep;
 mod turns;
+mod twice;
 
 use afterimage::testing::disk::Span;
 use sweep::{CASES, Counts, Effort};
@@ -57,6 +58,23 @@ fn removals_that_are_cut_anywhere_remove_nothing_that_is_kept() {
 #[test]
 fn keys_copies_and_restores_that_are_cut_anywhere_are_old_or_new() {
     sweep_all(&["rotation", "first copy", "next copy", "restore"]);
+}
+
+#[test]
+fn two_accidents_in_a_row_lose_nothing() {
+    let (first, rounds) =
+        (number("AFTERIMAGE_PROOF_SEED", 0), number("AFTERIMAGE_PROOF_ROUNDS", 4));
+    let effort = twice::Effort { pairs: number("AFTERIMAGE_PROOF_PAIRS", 40), states: 4 };
+    let mut counts = Counts::default();
+    for (pair, seed) in
+        twice::PAIRS.iter().flat_map(|pair| (first..first + rounds).map(move |seed| (pair, seed)))
+    {
+        match twice::twice(pair, seed, effort) {
+            Ok(more) => counts.add(more),
+            Err(finding) => panic!("{finding}"),
+        }
+    }
+    println!("count: {} pairs of accidents, {} crash states", counts.cuts, counts.states);
 }
 
 /// Some kinds of failures, at every operation of every case.

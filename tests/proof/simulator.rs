@@ -209,7 +209,10 @@ impl History {
         self.counts.faults += tally.faults;
         tally.trace.hash(&mut self.trace);
         let actions: Vec<Action> = ended.iter().map(|it| it.action).collect();
-        for one in &ended {
+        // What was made was there before it was removed, however they ended.
+        let (removed, others): (Vec<&Ended>, Vec<&Ended>) =
+            ended.iter().partition(|it| matches!(it.action, Action::Prune(..)));
+        for one in others.into_iter().chain(removed) {
             self.log.push(format!("{:?}: {:?}", one.action, one.done));
             match &one.done {
                 Ok(done) => self.known.note(&one.lab, one.action, done),
