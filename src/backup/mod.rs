@@ -89,7 +89,9 @@ pub fn backup(
         source.check_unchanged().map_err(|error| BackupError::source(disk, error))?;
     }
     let mut damages = report.damages;
-    damages.extend(changes::count(&context, &disks, parent.as_ref())?);
+    if !is_broken(Breakage::PointBeforePacks) {
+        damages.extend(changes::count(&context, &disks, parent.as_ref())?);
+    }
     if let Some(pack) = catalog.vanished_pack(repository)? {
         return Err(BackupError::PackVanished { pack });
     }

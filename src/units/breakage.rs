@@ -70,6 +70,12 @@ breakages! {
     RemovalUnrecorded,
     /// What replicas need is not asked before points are removed.
     ReplicaNeedsIgnored,
+    /// A replica that is compared and repaired still says that it is clean.
+    SeedingUnnoted,
+    /// Packs are condemned before what is needed of them is durable elsewhere.
+    RewriteUnflushed,
+    /// Packs go although readers may have begun since they were condemned.
+    Unconfirmed,
     /// Old key slots go before the new key has its place.
     OldSlotsFirst,
     /// The new key is not synced.
@@ -92,19 +98,34 @@ pub const fn is_broken(_: Breakage) -> bool {
 }
 
 #[cfg(feature = "simulation")]
-pub use switch::{break_on_purpose, is_broken};
+pub use switch::{break_here, break_on_purpose, broken_here, is_broken};
 
 #[cfg(feature = "simulation")]
 mod switch {
     use super::Breakage;
+    use std::cell::Cell;
     use std::sync::atomic::{AtomicU8, Ordering};
+
+    thread_local! {
+        static BROKEN_HERE: Cell<Option<Breakage>> = const { Cell::new(None) };
+    }
 
     const NONE: u8 = u8::MAX;
     static BROKEN: AtomicU8 = AtomicU8::new(NONE);
 
     /// Whether it is broken now.
     pub fn is_broken(what: Breakage) -> bool {
-        BROKEN.load(Ordering::Relaxed) == what as u8
+        BROKEN_HERE.get() == Some(what) || BROKEN.load(Ordering::Relaxed) == what as u8
+    }
+
+    /// Breaks one thing on this thread, or mends it.
+    pub fn break_here(what: Option<Breakage>) {
+        BROKEN_HERE.set(what);
+    }
+
+    /// What is broken on this thread.
+    pub fn broken_here() -> Option<Breakage> {
+        BROKEN_HERE.get()
     }
 
     /// Breaks one thing in the whole process, or mends all.

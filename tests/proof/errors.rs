@@ -48,7 +48,7 @@ pub const FAULTS: [Fault; 9] = [
         Verdict::Fail(libc::EMFILE),
     ),
     fault("interruption", |_| true, Verdict::HalfWay(libc::EINTR)),
-    fault("flipped bit", |step| step == Step::Read, Verdict::Flipped),
+    fault("flipped bit", |step| step == Step::Read, Verdict::Flipped(0)),
     Fault { harmless: true, ..fault("short read", |step| step == Step::Read, Verdict::Short) },
 ];
 
@@ -119,7 +119,11 @@ fn fail(
         let plan = lab.plan_prune(&lab.fs(), machine, last);
         known.doubtful = plan.map_err(|error| error.to_string())?;
     }
-    let failing = Arc::new(Failing::new(fault.of, at, span, fault.verdict));
+    let verdict = match fault.verdict {
+        Verdict::Flipped(_) => Verdict::Flipped(random.word()),
+        other => other,
+    };
+    let failing = Arc::new(Failing::new(fault.of, at, span, verdict));
     let done = lab.act(&(lab.disk.directed(failing.clone()) as _), action);
     let has_failed = failing.has_failed();
     match &done {

@@ -184,6 +184,12 @@ impl Lab {
         self.write_disks(machine);
     }
 
+    /// A machine holds something else.
+    pub fn hold(&mut self, machine: usize, contents: Contents) {
+        self.machines[machine] = contents;
+        self.write_disks(machine);
+    }
+
     pub fn time(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_second(1_700_000_000 + self.clock).unwrap()
     }

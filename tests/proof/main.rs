@@ -8,6 +8,8 @@ mod errors;
 mod go_on;
 mod known;
 mod lab;
+mod mutants;
+mod rot;
 mod simulator;
 mod sweep;
 mod turns;
@@ -75,6 +77,11 @@ fn two_accidents_in_a_row_lose_nothing() {
         }
     }
     println!("count: {} pairs of accidents, {} crash states", counts.cuts, counts.states);
+}
+
+#[test]
+fn a_superblock_with_any_byte_changed_says_the_same_or_is_refused() {
+    rot::superblocks(number("AFTERIMAGE_PROOF_SEED", 0)).unwrap_or_else(|found| panic!("{found}"));
 }
 
 /// Some kinds of failures, at every operation of every case.
@@ -150,4 +157,22 @@ fn a_seed_is_one_history_that_can_be_had_again() {
         let (first, again) = (simulator::simulate(seed, 5), simulator::simulate(seed, 5));
         assert_eq!(first, again, "seed {seed}");
     }
+}
+
+/// Breaks a part of all that can be broken on purpose.
+fn break_part(part: usize) {
+    let only = std::env::var("AFTERIMAGE_MUTANT").ok();
+    let survivors =
+        mutants::survivors(only.as_deref(), part, 2, number("AFTERIMAGE_MUTANT_SEEDS", 400));
+    assert!(survivors.is_empty(), "the harness has holes: {survivors:?} are not found");
+}
+
+#[test]
+fn deliberate_breakages_are_found_first_half() {
+    break_part(0);
+}
+
+#[test]
+fn deliberate_breakages_are_found_second_half() {
+    break_part(1);
 }

@@ -4,7 +4,7 @@
 
 use crate::go_on::{check_catalogs, check_leftovers, run};
 use crate::known::{Finding, Known, check, compare_images};
-use crate::lab::{Action, Lab, REPLICAS, copy_files, name};
+use crate::lab::{Action, Contents, Lab, REPLICAS, copy_files, name};
 use crate::turns::{Company, Ended, Rates};
 use afterimage::testing::Random;
 use afterimage::units::seed_random;
@@ -54,6 +54,8 @@ struct History {
     mishaps: Mishaps,
     /// Whether the clock went back: then nothing is pruned.
     is_late: bool,
+    /// What machines held before: it comes back now and then, and chunks with it.
+    past: [Vec<Contents>; 2],
     counts: Counts,
     trace: DefaultHasher,
     log: Vec<String>,
@@ -97,6 +99,7 @@ impl History {
             known: Known::default(),
             mishaps,
             is_late: false,
+            past: Default::default(),
             counts: Counts::default(),
             trace: DefaultHasher::new(),
             log: Vec::new(),
@@ -136,8 +139,15 @@ impl History {
     fn interlude(&mut self) {
         self.lab.clock += 1 + self.random.below(7200) as i64;
         for machine in 0..2 {
-            if self.random.chance(60) {
-                self.lab.change(machine, &mut self.random);
+            let past = &mut self.past[machine];
+            past.push(self.lab.machines[machine].clone());
+            match self.random.below(10) {
+                0..=3 => self.lab.change(machine, &mut self.random),
+                4..=6 => {
+                    let back = self.random.below(past.len() as u64) as usize;
+                    self.lab.hold(machine, past[back].clone());
+                }
+                _ => {}
             }
         }
         if self.random.chance(5) {

@@ -7,7 +7,7 @@
 use crate::lab::{Action, Done, Lab};
 use afterimage::testing::Random;
 use afterimage::testing::disk::{Director, Step, Verdict};
-use afterimage::units::seed_random;
+use afterimage::units::{break_here, broken_here, seed_random};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -52,9 +52,10 @@ impl Rates {
         let is_sync = matches!(step, Step::Sync | Step::SyncFolder);
         let is_read = step == Step::Read;
         let changes = matches!(step, Step::Write | Step::Zero | Step::Resize);
+        let flipped = Verdict::Flipped(random.word());
         let all = [
             (is_read, self.read_error, Verdict::Fail(libc::EIO)),
-            (is_read, self.flipped_bit, Verdict::Flipped),
+            (is_read, self.flipped_bit, flipped),
             (is_read, self.short_read, Verdict::Short),
             (changes, self.write_error, Verdict::HalfWay(libc::EIO)),
             (step.needs_room(), self.disk_full, Verdict::HalfWay(libc::ENOSPC)),
@@ -188,8 +189,10 @@ impl Company {
         let actor = Actor { phase: Phase::Waiting, is_dead: false, is_hurt: false, random: own };
         self.turns.stage().actors.push(actor);
         let (turns, there) = (Arc::clone(&self.turns), lab.on_host(lab.host));
+        let broken = broken_here();
         let thread = std::thread::spawn(move || {
             seed_random(Some(seed));
+            break_here(broken);
             drop(turns.wait(me));
             let director = Arc::new(Process { turns: Arc::clone(&turns), me });
             let fs = there.disk.directed(director);

@@ -174,8 +174,7 @@ impl Superblock {
         let mut superblock = Self { handle, path, record, generation, given_up: false };
         let is_at_rest = found.other.as_ref() == Some(&superblock.record);
         if !is_at_rest && !is_broken(Breakage::FoundStateUnsynced) {
-            // Syncing is not enough: after a sync that failed, the next one does nothing.
-            superblock.store(superblock.record.clone())?;
+            superblock.settle()?;
         }
         if matches!(superblock.record.state, State::Seeding { .. }) {
             // Its name may be as new.
@@ -231,18 +230,36 @@ impl Superblock {
             (self.generation + 1, encode(&self.path, &next, self.generation + 1)?),
             (self.generation + 2, encode(&self.path, &next, self.generation + 2)?),
         ];
+        self.write(slots)?;
+        self.record = next;
+        Ok(())
+    }
+
+    /// Brings a store that was cut short to its end. Its slot is written again, with the same
+    /// bytes: syncing alone does nothing after a sync that failed, and the other slot, which may be
+    /// the only one that the medium has, is written to when this one is safe.
+    fn settle(&mut self) -> Result<(), SuperblockError> {
+        let generation = self.generation;
+        let slots = [
+            (generation, encode(&self.path, &self.record, generation)?),
+            (generation + 1, encode(&self.path, &self.record, generation + 1)?),
+        ];
+        self.write(slots)
+    }
+
+    /// Writes both slots, one after the other. After an error nothing more is written.
+    fn write(&mut self, slots: [(u64, Vec<u8>); 2]) -> Result<(), SuperblockError> {
         self.given_up = true;
+        let first = slots[0].0;
         for (generation, slot) in slots {
             self.handle.write_all_at(&slot, slot_offset(generation))?;
-            let is_first = generation == self.generation + 1;
-            let waits = is_broken(Breakage::SlotsTogether) && is_first;
+            let waits = is_broken(Breakage::SlotsTogether) && generation == first;
             if !waits && !is_broken(Breakage::SuperblockUnsynced) {
                 self.handle.sync()?;
             }
             self.generation = generation;
         }
         self.given_up = false;
-        self.record = next;
         Ok(())
     }
 }

@@ -42,7 +42,8 @@ pub(super) fn remove(
         publish(repository, request, Stage::Idle, BTreeSet::new(), &current)?;
         return Ok(true);
     }
-    if current.stage() != Stage::Confirmed || !needed.is_empty() {
+    let is_confirmed = current.stage() == Stage::Confirmed && needed.is_empty();
+    if !is_confirmed && !is_broken(Breakage::Unconfirmed) {
         // A reader may have come since the packs were condemned, for a point that an older writer
         // made and that is pruned by now: nobody begins with them from here on.
         publish(repository, request, Stage::Confirmed, going.clone(), &current)?;

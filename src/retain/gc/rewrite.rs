@@ -11,7 +11,7 @@ use crate::store::{
     Codec, Damage, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink, PackWriter,
     Repository, StoreError, Wanted,
 };
-use crate::units::{ChunkName, ObjectName, PackName, TreeName};
+use crate::units::{Breakage, ChunkName, ObjectName, PackName, TreeName, is_broken};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -59,7 +59,9 @@ pub(super) fn rewrite(
             Err(error) => return Err(error.into()),
         }
     }
-    writer.flush()?;
+    if !is_broken(Breakage::RewriteUnflushed) {
+        writer.flush()?;
+    }
     Ok(rewritten)
 }
 

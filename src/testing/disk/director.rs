@@ -63,8 +63,9 @@ pub enum Verdict {
     HalfWay(Errno),
     /// A read gives one byte less than it could, but one at least; anything else happens.
     Short,
-    /// A read gives a byte that was never written; anything else happens.
-    Flipped,
+    /// A read gives a byte that was never written, somewhere as the number says, often near the
+    /// beginning; anything else happens.
+    Flipped(u64),
     /// The process is dead: nothing happens.
     Gone,
 }

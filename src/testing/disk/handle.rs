@@ -65,7 +65,10 @@ impl FileHandle for SimulatedFile {
         })?;
         match verdict {
             Verdict::Short if count > 1 => count -= 1,
-            Verdict::Flipped if count > 0 => buffer[count / 2] ^= 0x10,
+            Verdict::Flipped(place) if count > 0 => {
+                let among = if place % 2 == 0 { count } else { count.min(1024) };
+                buffer[(place / 2) as usize % among] ^= 1 << (place % 7);
+            }
             _ => {}
         }
         Ok(count)
@@ -76,7 +79,7 @@ impl FileHandle for SimulatedFile {
             Verdict::Gone => return Err(dead("write to", &self.path)),
             Verdict::Fail(errno) => return Err(failed(errno, "write to", &self.path)),
             Verdict::HalfWay(errno) => Err(errno),
-            Verdict::Go | Verdict::Short | Verdict::Flipped => Ok(()),
+            Verdict::Go | Verdict::Short | Verdict::Flipped(_) => Ok(()),
         };
         let count = if written.is_ok() { bytes.len() } else { bytes.len() / 2 };
         self.disk.state().write(self.inode, offset, &bytes[..count]);
@@ -100,7 +103,7 @@ impl FileHandle for SimulatedFile {
                 self.disk.state().forget(self.inode);
                 Err(failed(errno, "sync", &self.path))
             }
-            Verdict::Go | Verdict::Short | Verdict::Flipped => {
+            Verdict::Go | Verdict::Short | Verdict::Flipped(_) => {
                 self.disk.state().sync(self.inode);
                 Ok(())
             }
