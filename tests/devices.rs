@@ -9,6 +9,7 @@ use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
     PlanConflict, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate,
 };
+use afterimage::units::{Breakage, break_here};
 use common::{World, name, noise};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -114,6 +115,28 @@ fn a_device_is_seeded_and_replayed_and_never_taken_for_another() {
     assert!(matches!(repaired, Replicated::Repaired { differing_bytes: 0, .. }), "{repaired:?}");
     let skipped = replicate_to(&world, &device.device, false).unwrap();
     assert!(matches!(skipped, Replicated::Skipped { .. }), "{skipped:?}");
+}
+
+/// A device that is larger than the disk, and holds something past it, when the disk grows.
+fn grown_over_dirt() -> bool {
+    let mut disk = noise(1, 4 << 20);
+    let world = world(&disk);
+    let device = Loop::attach(&file_of(&world, "device", &vec![0xff; DISK_BYTES]));
+    replicate_to(&world, &device.device, true).unwrap();
+    disk.resize(DISK_BYTES, 0);
+    world.write_disk("root", &disk);
+    world.backup().unwrap();
+    let replayed = replicate_to(&world, &device.device, false).unwrap();
+    assert!(matches!(replayed, Replicated::Replayed { .. }), "{replayed:?}");
+    device.content() == disk
+}
+
+#[test]
+fn what_a_disk_gains_is_zero_on_a_device_that_held_something_there() {
+    assert!(grown_over_dirt());
+    break_here(Some(Breakage::GainKeepsOld));
+    assert!(!grown_over_dirt(), "this test would not notice if nothing was zeroed");
+    break_here(None);
 }
 
 #[test]

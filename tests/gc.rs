@@ -8,7 +8,7 @@ use afterimage::point::{Point, commit_point};
 use afterimage::retain::GcError;
 use afterimage::store::{Codec, Lease, Stage, StoreError};
 use afterimage::testing::{CutFileSystem, LastOperation};
-use afterimage::units::RunId;
+use afterimage::units::{Breakage, RunId, break_here};
 use common::{World, assert_same, noise, small_cut};
 use std::sync::Arc;
 
@@ -142,6 +142,29 @@ fn a_reader_keeps_what_it_could_see_when_it_began() {
     assert!(world.gc().unwrap().removed_packs > 0, "nothing begins with them any more");
     drop(third);
     check(&world, &points[1], 1);
+}
+
+/// Whether a reader that came after the packs were condemned, and before they go, keeps them.
+fn late_reader_keeps_packs() -> bool {
+    let (world, points) = world(3, false);
+    let reader = lease(&world);
+    world.remove_point(points[0].id);
+    world.gc().unwrap();
+    let packs = world.repository().list_packs().unwrap();
+    let late = lease(&world);
+    drop(reader);
+    world.gc().unwrap();
+    let now = world.repository().list_packs().unwrap();
+    drop(late);
+    packs.iter().all(|pack| now.contains(pack))
+}
+
+#[test]
+fn a_reader_that_came_after_the_condemnation_is_waited_for_too() {
+    assert!(late_reader_keeps_packs());
+    break_here(Some(Breakage::Unconfirmed));
+    assert!(!late_reader_keeps_packs(), "this test would not notice if nobody was waited for");
+    break_here(None);
 }
 
 #[test]
