@@ -37,7 +37,7 @@ fn sweep_all(names: &[&str]) {
         }
     }
     println!(
-        "count: {} cuts, {} crash states, {} histories went on",
+        "count: crash sweep: {} cuts, {} crash states, {} histories went on",
         counts.cuts, counts.states, counts.gone_on
     );
 }
@@ -76,7 +76,7 @@ fn two_accidents_in_a_row_lose_nothing() {
             Err(finding) => panic!("{finding}"),
         }
     }
-    println!("count: {} pairs of accidents, {} crash states", counts.cuts, counts.states);
+    println!("count: two accidents: {} pairs, {} crash states", counts.cuts, counts.states);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn fail_all(faults: &[&str]) {
     }
     assert!(counts.injected > 0);
     println!(
-        "count: {} failures, {} of them without harm, {} crash states after them",
+        "count: failing operations: {} failures, {} of them without harm, {} crash states",
         counts.injected, counts.succeeded, counts.states
     );
 }
@@ -136,7 +136,7 @@ fn simulate(half: u64) {
             Err(finding) => findings.push(finding),
         }
     }
-    println!("count: {counts:?}");
+    println!("count: simulator: {counts}");
     findings.iter().filter_map(|it| it.lines().next()).for_each(|line| println!("{line}"));
     assert!(findings.is_empty(), "{}", findings[0]);
 }

@@ -17,7 +17,7 @@ pub fn superblocks(seed: u64) -> Result<(), Finding> {
     let before = read(&lab, &path).map_err(|error| format!("unharmed: {error}"))?;
     let content = lab.disk.content(&path).ok_or("no superblock")?;
     for offset in (0..BYTES).chain(content.len() / 2..content.len() / 2 + BYTES) {
-        let flipped = content[offset] ^ (1 << (offset as u64 ^ seed) % 8);
+        let flipped = content[offset] ^ (1 << ((offset as u64 ^ seed) % 8));
         lab.disk.overwrite(&path, offset as u64, &[flipped]);
         if let Ok(after) = read(&lab, &path)
             && after != before

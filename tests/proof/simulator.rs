@@ -23,6 +23,8 @@ pub struct Counts {
     pub faults: u64,
     pub kills: u64,
     pub power_cuts: u64,
+    /// States of the disk that were checked after one.
+    pub states: u64,
     /// The same for the same history.
     pub trace: u64,
 }
@@ -35,6 +37,18 @@ impl Counts {
         self.faults += other.faults;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
+        self.states += other.states;
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { histories, actions, operations, faults, kills, power_cuts, states, .. } = self;
+        write!(
+            f,
+            "{histories} histories, {actions} actions, {operations} operations, {faults} faults, \
+             {kills} kills, {power_cuts} power cuts, {states} crash states"
+        )
     }
 }
 
@@ -254,6 +268,7 @@ impl History {
     /// Of what was not synced, anything may be gone; the catalogs may be gone, or older.
     fn power_cut(&mut self) -> Result<(), Finding> {
         self.counts.power_cuts += 1;
+        self.counts.states += 1;
         let states = self.lab.disk.crash_states(self.random.split(), 1 + self.random.below(9));
         let state = states.last().ok_or("a crash leaves nothing")?;
         let after = self.lab.with_disk(state.map_err(|error| error.to_string())?, false);
@@ -291,6 +306,7 @@ impl History {
         let states = lab.disk.crash_states(Random::new(self.seed), 3);
         for state in states {
             let state = state.map_err(|error| error.to_string())?;
+            self.counts.states += 1;
             let mut after = known.clone();
             after.power_cut();
             check(&lab.with_disk(state, false), &mut after)

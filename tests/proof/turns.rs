@@ -170,10 +170,12 @@ pub struct Ended {
     pub may_fail: bool,
 }
 
+type Thread = JoinHandle<Result<Done, String>>;
+
 /// Processes that run at the same time.
 pub struct Company {
     turns: Arc<Turns>,
-    threads: Vec<(Action, Lab, JoinHandle<Result<Done, String>>)>,
+    threads: Vec<(Action, Lab, Thread)>,
 }
 
 impl Company {
