@@ -1,6 +1,26 @@
 //! Defects that were found and mended, each held by a test.
 
 mod common;
+#[path = "regressions/crashes.rs"]
+mod crashes;
+
+// Of the proof: what it takes to have two accidents in a row.
+#[path = "proof/actions.rs"]
+mod actions;
+#[path = "proof/go_on.rs"]
+#[allow(dead_code, reason = "each test crate uses its own part")]
+mod go_on;
+#[path = "proof/known.rs"]
+#[allow(dead_code, reason = "each test crate uses its own part")]
+mod known;
+#[path = "proof/lab.rs"]
+#[allow(dead_code, reason = "each test crate uses its own part")]
+mod lab;
+#[path = "proof/sweep.rs"]
+#[allow(dead_code, reason = "each test crate uses its own part")]
+mod sweep;
+#[path = "proof/twice.rs"]
+mod twice;
 
 use afterimage::catalog::Catalog;
 use afterimage::destination::{State, Superblock};
