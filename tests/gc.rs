@@ -6,9 +6,9 @@ use afterimage::backup::BackupError;
 use afterimage::fsio::RealFileSystem;
 use afterimage::point::{Point, commit_point};
 use afterimage::retain::GcError;
-use afterimage::store::{Codec, Lease, Stage, StoreError};
+use afterimage::store::{Codec, Lease, PackKind, Stage, StoreError};
 use afterimage::testing::{CutFileSystem, LastOperation};
-use afterimage::units::RunId;
+use afterimage::units::{PackName, RunId};
 use common::{World, assert_same, noise, small_cut};
 use std::sync::Arc;
 
@@ -39,6 +39,14 @@ fn check(world: &World, point: &Point, number: u64) {
 
 fn lease(world: &World) -> Lease {
     world.repository().lock_shared("something that began before").unwrap()
+}
+
+/// The packs of chunks, with their lengths in bytes.
+fn chunk_packs(world: &World) -> Vec<(PackName, u64)> {
+    let repository = world.repository();
+    let mut packs = repository.list_packs().unwrap();
+    packs.retain(|(pack, _)| repository.read_pack_record(*pack).unwrap().kind == PackKind::Data);
+    packs
 }
 
 fn stage(world: &World) -> Stage {
@@ -100,6 +108,44 @@ fn a_writer_that_began_before_may_still_refer_to_what_was_condemned() {
         check(&world, point, number);
     }
     world.check_catalog();
+}
+
+/// The second mark took a copy that is known to be damaged, or that has rotted since, for one that
+/// stays, as long as the trailer of its pack listed it: the good copy was removed.
+#[test]
+fn a_condemned_pack_with_the_only_copy_that_can_be_read_is_rescued() {
+    for noted in [true, false] {
+        let (world, points) = world(1, false);
+        let repository = world.repository();
+        let catalog = world.catalog(&repository);
+        let (old, _) = chunk_packs(&world)[0];
+        let last = repository.read_pack_record(old).unwrap().locations().last().unwrap();
+        // This one keeps the pack, but needs nothing of the chunk that rots in it.
+        world.write_disk("root", &state(0)[..180_000]);
+        let shorter = world.backup().unwrap().point;
+        let path = repository.layout().pack(old);
+        let mut content = std::fs::read(&path).unwrap();
+        content[last.offset as usize] ^= 1;
+        std::fs::write(&path, content).unwrap();
+        catalog.note_damaged(&[(last.entry.name, old)]).unwrap();
+        // It is stored again. A writer begins, which relies on that.
+        let healed = add_point(&world, 0);
+        if !noted {
+            catalog.clear_damaged(old).unwrap();
+        }
+        let old_writer = lease(&world);
+        world.remove_points(&[points[0].id, healed.id]);
+        let outcome = world.gc().unwrap();
+        assert!(outcome.pending_packs > 0, "the good copy was not condemned: {outcome:?}");
+        assert!(chunk_packs(&world).iter().any(|(pack, _)| *pack == old), "noted: {noted}");
+        let session = repository.begin_writing(RunId::random().unwrap()).unwrap();
+        let late = commit_point(&repository, &session, healed.manifest.clone()).unwrap();
+        drop((session, old_writer));
+        let outcome = world.gc().unwrap();
+        assert!(outcome.rescued_packs > 0, "noted: {noted}, {outcome:?}");
+        check(&world, &late, 0);
+        assert_same(&world.restored(&shorter, "root"), &state(0)[..180_000], "the shorter one");
+    }
 }
 
 #[test]
@@ -202,7 +248,7 @@ fn anything_that_cannot_be_read_stops_the_collection() {
     flipped(layout.point(points[1].id), 100, "a manifest");
     for (pack, _) in &packs {
         let record = repository.read_pack_record(*pack).unwrap();
-        if record.kind == afterimage::store::PackKind::Tree {
+        if record.kind == PackKind::Tree {
             let root = points[3].manifest.disks[0].root.unwrap();
             if let Some(at) = record.locations().find(|at| at.entry.name == root.into()) {
                 flipped(layout.pack(*pack), at.offset as usize + 3, "a root");

@@ -155,6 +155,17 @@ impl Catalog {
         })
     }
 
+    /// The places of an object where a new point may rely on it, as far as is known: not in a
+    /// condemned pack, and not damaged.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn reliable_copies(&self, name: ObjectName) -> Result<Vec<Location>, CatalogError> {
+        let avoided = self.avoided();
+        let (good, _) = self.database.read(|connection| locate(connection, name, &avoided))?;
+        Ok(good)
+    }
+
     /// Notes a pack that is durable. Noting it twice changes nothing.
     ///
     /// # Errors
@@ -269,7 +280,8 @@ impl ObjectIndex for Catalog {
         let located = self.database.read(|connection| {
             let best = |name: &ObjectName| {
                 // Whatever lies in a pack is better than nothing: a reader finds out.
-                Ok(locate(connection, *name, &avoided)?.into_iter().next())
+                let (good, poor) = locate(connection, *name, &avoided)?;
+                Ok(good.into_iter().chain(poor).next())
             };
             names.iter().map(best).collect()
         })?;
@@ -278,7 +290,10 @@ impl ObjectIndex for Catalog {
 
     fn copies(&self, name: ObjectName) -> Result<Vec<Location>, StoreError> {
         let avoided = self.avoided();
-        Ok(self.database.read(|connection| locate(connection, name, &avoided))?)
+        let (mut copies, poor) =
+            self.database.read(|connection| locate(connection, name, &avoided))?;
+        copies.extend(poor);
+        Ok(copies)
     }
 }
 
@@ -335,12 +350,12 @@ fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::
     Ok(())
 }
 
-/// All places of an object; those that can be relied on first.
+/// All places of an object: those that can be relied on, and the others.
 fn locate(
     connection: &Connection,
     name: ObjectName,
     avoided: &Avoided,
-) -> rusqlite::Result<Vec<Location>> {
+) -> rusqlite::Result<(Vec<Location>, Vec<Location>)> {
     let mut find = connection.prepare_cached(
         "SELECT pack.name, offset, stored, plain, object.kind, encoding, pack.no
          FROM object JOIN pack ON pack.no = object.pack WHERE object.name = ?1",
@@ -351,8 +366,7 @@ fn locate(
         let location = location(row, name)?;
         if avoided.holds(name, row.get(6)?) { poor.push(location) } else { good.push(location) }
     }
-    good.append(&mut poor);
-    Ok(good)
+    Ok((good, poor))
 }
 
 fn location(row: &Row<'_>, name: ObjectName) -> rusqlite::Result<Location> {
