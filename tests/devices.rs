@@ -3,7 +3,7 @@
 mod common;
 
 use afterimage::destination::TargetKind;
-use afterimage::fsio::RealFileSystem;
+use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
@@ -187,4 +187,32 @@ fn a_point_is_restored_to_a_device_only_with_force_and_enough_room() {
     assert!(Command::new("umount").arg(&mount).status().unwrap().success());
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("mounted or in use"), "{message}");
+}
+
+/// The name was looked at when the restore was planned, and not again.
+#[test]
+fn a_name_that_leads_to_a_source_device_once_the_user_was_asked_is_refused() {
+    let world = world(&noise(1, DISK_BYTES));
+    let (repository, point) = (world.repository(), world.points().remove(0));
+    let catalog = world.catalog(&repository);
+    let harmless = Loop::attach(&file_of(&world, "harmless", &vec![0; DISK_BYTES]));
+    let content = noise(2, DISK_BYTES);
+    let source = Loop::attach(&file_of(&world, "source", &content));
+    let link = world.path("link");
+    std::os::unix::fs::symlink(&harmless.device, &link).unwrap();
+    let stat = RealFileSystem.stat(&source.device).unwrap().unwrap();
+    let options = RestoreOptions {
+        disk: None,
+        to: link.clone(),
+        force: true,
+        protected: vec![(stat, "the source of a disk".to_owned())],
+        workers: 1,
+        damaged: afterimage::destination::Damaged::Fail,
+    };
+    let plan = plan_restore(&RealFileSystem, &repository, &catalog, &point, &options).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&source.device, &link).unwrap();
+    let done = restore(&world.fs, &repository, &catalog, &plan, &options, &Progress::default());
+    assert!(matches!(done, Err(RestoreError::Protected { .. })), "{done:?}");
+    assert!(source.content() == content, "it was written to");
 }
