@@ -1,4 +1,5 @@
-//! Restores onto what is there already: nothing is replaced that must not be.
+//! Restores onto what is there already: nothing is replaced that must not be, and an image never
+//! stands without the map of what is missing in it.
 
 mod common;
 
@@ -7,8 +8,11 @@ use afterimage::fsio::{FileStat, QemuAccess, QemuLock, RealFileSystem};
 use afterimage::point::Point;
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
+use afterimage::store::PackKind;
+use afterimage::testing::{CutFileSystem, LastOperation};
 use common::{World, assert_same, noise, small_cut};
 use std::path::Path;
+use std::sync::Arc;
 
 const DISK_BYTES: usize = 60_000;
 
@@ -71,4 +75,40 @@ fn a_folder_that_leads_to_a_source_once_the_user_was_asked_is_refused() {
     assert!(matches!(done, Err(RestoreError::Protected { .. })), "{done:?}");
     assert_eq!(std::fs::read(&source).unwrap(), b"a source");
     no_partial_files(&world.path("sources"));
+}
+
+/// The map went before the image was replaced: for a while, and after a kill for ever, zeros that
+/// never were there stood without a word of it.
+#[test]
+fn an_image_with_gaps_has_its_map_until_it_is_replaced() {
+    let (mut world, point) = world();
+    let repository = world.repository();
+    let is_data = |pack| repository.read_pack_record(pack).unwrap().kind == PackKind::Data;
+    let mut packs = repository.list_packs().unwrap().into_iter().map(|(pack, _)| pack);
+    let pack = packs.find(|pack| is_data(*pack)).unwrap();
+    let pack = repository.layout().pack(pack);
+    let good = std::fs::read(&pack).unwrap();
+    let mut rotten = good.clone();
+    rotten[5000] ^= 1;
+    std::fs::write(&pack, rotten).unwrap();
+    world.damaged = Damaged::Skip;
+    let image = world.restore(&point, "restored").unwrap().join("root.raw");
+    let map = world.path("restored/root.raw.missing.json");
+    let with_gaps = (std::fs::read(&image).unwrap(), std::fs::read(&map).unwrap());
+    std::fs::write(&pack, good).unwrap();
+    world.damaged = Damaged::Fail;
+    for cut in 0.. {
+        std::fs::write(&image, &with_gaps.0).unwrap();
+        std::fs::write(&map, &with_gaps.1).unwrap();
+        let fs = CutFileSystem::new(RealFileSystem::shared(), cut, LastOperation::Torn);
+        let done = world.restore_on(&(Arc::clone(&fs) as _), &point, "restored");
+        let is_whole = std::fs::read(&image).unwrap() == noise(1, DISK_BYTES);
+        assert!(is_whole || map.exists(), "cut {cut}: zeros stand without their map");
+        if !fs.is_cut() {
+            done.unwrap();
+            assert!(is_whole && !map.exists(), "the map of an image that is whole stayed");
+            assert!(cut >= 8, "{cut} operations cannot be all");
+            break;
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! use, nor a source or replica, at that moment.
 
 use super::RestoreError;
-use super::missing::{Missing, map_path, readable_bytes, write_map};
+use super::missing::{Missing, map_path, readable_bytes, remove_map, write_map};
 use crate::destination::{
     CopyMode, CopyOptions, Damaged, Target, TargetAccess, TargetKind, copy_tree,
 };
@@ -329,7 +329,9 @@ fn put_in_place(
     missing: &[Extent],
 ) -> Result<(), RestoreError> {
     let _replaced = claim_replaced(fs.as_ref(), repository, item, options)?;
-    write_map(fs, point, item, missing)?;
+    if !missing.is_empty() {
+        write_map(fs, point, item, missing)?;
+    }
     let renamed = match options.force {
         true => fs.rename(&partial.path, &item.path),
         false => fs.rename_no_replace(&partial.path, &item.path),
@@ -339,7 +341,8 @@ fn put_in_place(
         false => error.into(),
     })?;
     partial.done = true;
-    Ok(fs.sync_dir(&parent_dir(&item.path))?)
+    fs.sync_dir(&parent_dir(&item.path))?;
+    if missing.is_empty() { remove_map(fs.as_ref(), &item.path) } else { Ok(()) }
 }
 
 /// What an interrupted restore left goes, unless another one is still writing to it.
