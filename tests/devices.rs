@@ -2,6 +2,7 @@
 
 mod common;
 
+use afterimage::backup::BackupError;
 use afterimage::destination::TargetKind;
 use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::progress::Progress;
@@ -215,4 +216,26 @@ fn a_name_that_leads_to_a_source_device_once_the_user_was_asked_is_refused() {
     let done = restore(&world.fs, &repository, &catalog, &plan, &options, &Progress::default());
     assert!(matches!(done, Err(RestoreError::Protected { .. })), "{done:?}");
     assert!(source.content() == content, "it was written to");
+}
+
+#[test]
+fn a_source_that_fails_in_the_middle_makes_no_point_and_is_named() {
+    let world = World::new(&["root"], false);
+    let file = file_of(&world, "device", &noise(1, DISK_BYTES));
+    let device = Loop::attach(&file);
+    std::os::unix::fs::symlink(&device.device, world.disk("root")).unwrap();
+    // What lies past the end of its file, a loop device cannot read.
+    let file = std::fs::File::options().write(true).open(&file).unwrap();
+    file.set_len(2 << 20).unwrap();
+    let failed = world.backup().unwrap_err();
+    let message = failed.to_string();
+    assert!(matches!(failed, BackupError::Source { .. }), "{message}");
+    for part in ["root", "root.img", "Input/output error"] {
+        assert!(message.contains(part), "{part} is not named: {message}");
+    }
+    assert!(world.points().is_empty());
+    assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+    file.set_len(DISK_BYTES as u64).unwrap();
+    world.backup().unwrap();
+    assert_eq!(world.points().len(), 1);
 }

@@ -141,11 +141,18 @@ impl Catalog {
         let avoided = self.avoided();
         avoided.check_known()?;
         self.database.read(|connection| {
-            let mut find = connection.prepare_cached("SELECT pack FROM object WHERE name = ?1")?;
+            if avoided.is_empty() {
+                let mut find = connection.prepare_cached("SELECT 1 FROM object WHERE name = ?1")?;
+                return names.iter().map(|name| find.exists([&name.0[..]])).collect();
+            }
+            let mut find = connection.prepare_cached(
+                "SELECT pack.name FROM object JOIN pack ON pack.no = object.pack
+                 WHERE object.name = ?1",
+            )?;
             let mut is_good = |name: &ObjectName| {
                 let mut rows = find.query([&name.0[..]])?;
                 while let Some(row) = rows.next()? {
-                    if !avoided.holds(*name, row.get(0)?) {
+                    if !avoided.holds(*name, PackName(digest(row, 0)?)) {
                         return Ok(true);
                     }
                 }
@@ -357,14 +364,15 @@ fn locate(
     avoided: &Avoided,
 ) -> rusqlite::Result<(Vec<Location>, Vec<Location>)> {
     let mut find = connection.prepare_cached(
-        "SELECT pack.name, offset, stored, plain, object.kind, encoding, pack.no
+        "SELECT pack.name, offset, stored, plain, object.kind, encoding
          FROM object JOIN pack ON pack.no = object.pack WHERE object.name = ?1",
     )?;
     let mut rows = find.query([&name.0[..]])?;
     let (mut good, mut poor) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         let location = location(row, name)?;
-        if avoided.holds(name, row.get(6)?) { poor.push(location) } else { good.push(location) }
+        let is_poor = avoided.holds(name, location.pack);
+        if is_poor { poor.push(location) } else { good.push(location) }
     }
     Ok((good, poor))
 }
