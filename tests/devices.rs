@@ -2,8 +2,9 @@
 
 mod common;
 
+use afterimage::backup::BackupError;
 use afterimage::destination::TargetKind;
-use afterimage::fsio::RealFileSystem;
+use afterimage::fsio::{FileSystem, RealFileSystem};
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
@@ -210,4 +211,54 @@ fn a_point_is_restored_to_a_device_only_with_force_and_enough_room() {
     assert!(Command::new("umount").arg(&mount).status().unwrap().success());
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("mounted or in use"), "{message}");
+}
+
+/// The name was looked at when the restore was planned, and not again.
+#[test]
+fn a_name_that_leads_to_a_source_device_once_the_user_was_asked_is_refused() {
+    let world = world(&noise(1, DISK_BYTES));
+    let (repository, point) = (world.repository(), world.points().remove(0));
+    let catalog = world.catalog(&repository);
+    let harmless = Loop::attach(&file_of(&world, "harmless", &vec![0; DISK_BYTES]));
+    let content = noise(2, DISK_BYTES);
+    let source = Loop::attach(&file_of(&world, "source", &content));
+    let link = world.path("link");
+    std::os::unix::fs::symlink(&harmless.device, &link).unwrap();
+    let stat = RealFileSystem.stat(&source.device).unwrap().unwrap();
+    let options = RestoreOptions {
+        disk: None,
+        to: link.clone(),
+        force: true,
+        protected: vec![(stat, "the source of a disk".to_owned())],
+        workers: 1,
+        damaged: afterimage::destination::Damaged::Fail,
+    };
+    let plan = plan_restore(&RealFileSystem, &repository, &catalog, &point, &options).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&source.device, &link).unwrap();
+    let done = restore(&world.fs, &repository, &catalog, &plan, &options, &Progress::default());
+    assert!(matches!(done, Err(RestoreError::Protected { .. })), "{done:?}");
+    assert!(source.content() == content, "it was written to");
+}
+
+#[test]
+fn a_source_that_fails_in_the_middle_makes_no_point_and_is_named() {
+    let world = World::new(&["root"], false);
+    let file = file_of(&world, "device", &noise(1, DISK_BYTES));
+    let device = Loop::attach(&file);
+    std::os::unix::fs::symlink(&device.device, world.disk("root")).unwrap();
+    // What lies past the end of its file, a loop device cannot read.
+    let file = std::fs::File::options().write(true).open(&file).unwrap();
+    file.set_len(2 << 20).unwrap();
+    let failed = world.backup().unwrap_err();
+    let message = failed.to_string();
+    assert!(matches!(failed, BackupError::Source { .. }), "{message}");
+    for part in ["root", "root.img", "Input/output error"] {
+        assert!(message.contains(part), "{part} is not named: {message}");
+    }
+    assert!(world.points().is_empty());
+    assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+    file.set_len(DISK_BYTES as u64).unwrap();
+    world.backup().unwrap();
+    assert_eq!(world.points().len(), 1);
 }

@@ -3,12 +3,13 @@
 mod common;
 
 use afterimage::backup::BackupError;
+use afterimage::catalog::Catalog;
 use afterimage::fsio::RealFileSystem;
 use afterimage::point::{Point, commit_point};
 use afterimage::retain::GcError;
-use afterimage::store::{Codec, Lease, Stage, StoreError};
+use afterimage::store::{Codec, Lease, PackKind, Stage, StoreError};
 use afterimage::testing::{CutFileSystem, LastOperation};
-use afterimage::units::{Breakage, RunId, break_here};
+use afterimage::units::{Breakage, PackName, RunId, break_here};
 use common::{World, assert_same, noise, small_cut};
 use std::sync::Arc;
 
@@ -39,6 +40,14 @@ fn check(world: &World, point: &Point, number: u64) {
 
 fn lease(world: &World) -> Lease {
     world.repository().lock_shared("something that began before").unwrap()
+}
+
+/// The packs of chunks, with their lengths in bytes.
+fn chunk_packs(world: &World) -> Vec<(PackName, u64)> {
+    let repository = world.repository();
+    let mut packs = repository.list_packs().unwrap();
+    packs.retain(|(pack, _)| repository.read_pack_record(*pack).unwrap().kind == PackKind::Data);
+    packs
 }
 
 fn stage(world: &World) -> Stage {
@@ -100,6 +109,44 @@ fn a_writer_that_began_before_may_still_refer_to_what_was_condemned() {
         check(&world, point, number);
     }
     world.check_catalog();
+}
+
+/// The second mark took a copy that is known to be damaged, or that has rotted since, for one that
+/// stays, as long as the trailer of its pack listed it: the good copy was removed.
+#[test]
+fn a_condemned_pack_with_the_only_copy_that_can_be_read_is_rescued() {
+    for noted in [true, false] {
+        let (world, points) = world(1, false);
+        let repository = world.repository();
+        let catalog = world.catalog(&repository);
+        let (old, _) = chunk_packs(&world)[0];
+        let last = repository.read_pack_record(old).unwrap().locations().last().unwrap();
+        // This one keeps the pack, but needs nothing of the chunk that rots in it.
+        world.write_disk("root", &state(0)[..180_000]);
+        let shorter = world.backup().unwrap().point;
+        let path = repository.layout().pack(old);
+        let mut content = std::fs::read(&path).unwrap();
+        content[last.offset as usize] ^= 1;
+        std::fs::write(&path, content).unwrap();
+        catalog.note_damaged(&[(last.entry.name, old)]).unwrap();
+        // It is stored again. A writer begins, which relies on that.
+        let healed = add_point(&world, 0);
+        if !noted {
+            catalog.clear_damaged(old).unwrap();
+        }
+        let old_writer = lease(&world);
+        world.remove_points(&[points[0].id, healed.id]);
+        let outcome = world.gc().unwrap();
+        assert!(outcome.pending_packs > 0, "the good copy was not condemned: {outcome:?}");
+        assert!(chunk_packs(&world).iter().any(|(pack, _)| *pack == old), "noted: {noted}");
+        let session = repository.begin_writing(RunId::random().unwrap()).unwrap();
+        let late = commit_point(&repository, &session, healed.manifest.clone()).unwrap();
+        drop((session, old_writer));
+        let outcome = world.gc().unwrap();
+        assert!(outcome.rescued_packs > 0, "noted: {noted}, {outcome:?}");
+        check(&world, &late, 0);
+        assert_same(&world.restored(&shorter, "root"), &state(0)[..180_000], "the shorter one");
+    }
 }
 
 #[test]
@@ -225,7 +272,7 @@ fn anything_that_cannot_be_read_stops_the_collection() {
     flipped(layout.point(points[1].id), 100, "a manifest");
     for (pack, _) in &packs {
         let record = repository.read_pack_record(*pack).unwrap();
-        if record.kind == afterimage::store::PackKind::Tree {
+        if record.kind == PackKind::Tree {
             let root = points[3].manifest.disks[0].root.unwrap();
             if let Some(at) = record.locations().find(|at| at.entry.name == root.into()) {
                 flipped(layout.pack(*pack), at.offset as usize + 3, "a root");
@@ -290,4 +337,98 @@ fn a_collection_that_is_killed_anywhere_loses_nothing_and_is_taken_up() {
         assert!(world.leftovers().is_empty(), "cut {cut}: {:?}", world.leftovers());
         world.check_catalog();
     }
+}
+
+/// A file of any name that ended in `.lock` was taken for a writer's: `a.lock` for that of every
+/// writer whose name began so, and nobody held it.
+#[test]
+fn a_stray_lock_file_does_not_sweep_the_files_of_writers_at_work() {
+    let (world, _) = world(1, false);
+    let repository = world.repository();
+    let catalog = world.catalog(&repository);
+    let run = RunId([0xab; 16]);
+    let writer = repository.writer(&catalog, run).unwrap();
+    let content = noise(77, 4000);
+    let name = repository.keys().namer().chunk(&content);
+    writer.put_chunk(name, &content, &mut Codec::new(1).unwrap()).unwrap();
+    let of_writer = |names: Vec<String>| {
+        names.into_iter().filter(|name| name.starts_with(&run.to_string())).count()
+    };
+    assert_eq!(of_writer(world.leftovers()), 2, "its lock, and a pack under construction");
+    for stray in [".lock", "a.lock", "abab.lock"] {
+        std::fs::write(world.path("repository/tmp").join(stray), "").unwrap();
+    }
+    let second = repository.begin_writing(RunId::random().unwrap()).unwrap();
+    assert_eq!(of_writer(world.leftovers()), 2, "they were swept");
+    writer.flush().unwrap();
+    drop((second, writer));
+    assert_eq!(catalog.contains(&[name.into()]).unwrap(), [true]);
+}
+
+#[test]
+fn a_writer_that_begins_leaves_the_files_of_another_one_alone() {
+    let (world, points) = world(1, true);
+    let repository = world.repository();
+    let catalog = world.catalog(&repository);
+    let first = repository.writer(&catalog, RunId::random().unwrap()).unwrap();
+    let content = noise(77, 4000);
+    let name = repository.keys().namer().chunk(&content);
+    first.put_chunk(name, &content, &mut Codec::new(1).unwrap()).unwrap();
+    let second = repository.writer(&catalog, RunId::random().unwrap()).unwrap();
+    first.flush().unwrap();
+    second.flush().unwrap();
+    drop((first, second));
+    assert_eq!(catalog.contains(&[name.into()]).unwrap(), [true]);
+    assert!(world.leftovers().is_empty());
+    check(&world, &points[0], 0);
+}
+
+/// Whatever else was noted meanwhile, as that a copy is damaged, lifted the ban.
+#[test]
+fn nothing_is_relied_on_until_the_list_of_condemned_packs_is_known_again() {
+    let (world, points) = world(3, false);
+    let reader = lease(&world);
+    world.remove_point(points[0].id);
+    assert!(world.gc().unwrap().pending_packs > 0);
+    drop(reader);
+    let repository = world.repository();
+    let list = std::fs::read_dir(repository.layout().condemned()).unwrap().next().unwrap();
+    let list = list.unwrap().path();
+    let good = std::fs::read(&list).unwrap();
+    std::fs::write(&list, &good[1..]).unwrap();
+    let catalog = world.catalog(&repository);
+    assert_eq!(catalog.sync(&repository).unwrap().damages.len(), 1);
+    let (pack, _) = chunk_packs(&world)[0];
+    let name = repository.read_pack_record(pack).unwrap().entries[0].name;
+    assert!(catalog.contains(&[name]).is_err());
+    catalog.note_damaged(&[(name, pack)]).unwrap();
+    assert!(catalog.contains(&[name]).is_err(), "a note of damage lifted the ban");
+    catalog.clear_damaged(pack).unwrap();
+    assert!(catalog.contains(&[name]).is_err(), "taking it back lifted the ban");
+    std::fs::write(&list, &good).unwrap();
+    catalog.sync(&repository).unwrap();
+    assert!(catalog.contains(&[name]).is_ok());
+}
+
+/// What must not be relied on was remembered by numbers, which are given again.
+#[test]
+fn a_condemned_pack_stays_so_when_another_process_gives_it_another_number() {
+    let (world, _) = world(1, false);
+    let repository = world.repository();
+    let packs = repository.list_packs().unwrap();
+    let record = |at: usize| repository.read_pack_record(packs[at].0).unwrap();
+    let (going, staying) = (record(0), record(1));
+    let open = || Catalog::open(&world.path("numbers"), repository.header().id).unwrap();
+    let catalog = open();
+    catalog.add_pack(&going).unwrap();
+    catalog.add_pack(&staying).unwrap();
+    catalog.set_condemned(&[going.name].into()).unwrap();
+    let names = [going.entries[0].name, staying.entries[0].name];
+    assert_eq!(catalog.contains(&names).unwrap(), [false, true]);
+    let other = open();
+    other.forget_packs(&[going.name, staying.name]).unwrap();
+    other.add_pack(&staying).unwrap();
+    other.add_pack(&going).unwrap();
+    other.set_condemned(&[going.name].into()).unwrap();
+    assert_eq!(catalog.contains(&names).unwrap(), [false, true]);
 }

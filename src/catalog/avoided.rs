@@ -9,19 +9,26 @@ use crate::units::{Breakage, ObjectName, PackName, is_broken};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{PoisonError, RwLockReadGuard};
 
-/// Copies of objects that new points must not refer to. Both are few.
+/// Copies of objects that new points must not refer to. Both are few. Packs have their names here,
+/// not their numbers in the database: when another process forgets a pack, its number is given to
+/// the next one.
 #[derive(Debug, Default)]
 pub(super) struct Avoided {
-    /// Numbers of packs that are about to be removed.
-    condemned: HashSet<i64>,
-    /// Objects that do not decode, with the numbers of their packs.
-    damaged: HashSet<(ObjectName, i64)>,
+    /// Packs that are about to be removed.
+    condemned: HashSet<PackName>,
+    /// Objects that do not decode, with their packs.
+    damaged: HashSet<(ObjectName, PackName)>,
     /// Why it is not known which packs are condemned: nothing at all can be relied on.
     unknown: Option<Damage>,
 }
 
 impl Avoided {
-    pub fn holds(&self, name: ObjectName, pack: i64) -> bool {
+    /// Whether there are none: then any copy will do.
+    pub fn is_empty(&self) -> bool {
+        self.condemned.is_empty() && self.damaged.is_empty()
+    }
+
+    pub fn holds(&self, name: ObjectName, pack: PackName) -> bool {
         let is_condemned = self.condemned.contains(&pack) && !is_broken(Breakage::CondemnedIsKnown);
         is_condemned || self.damaged.contains(&(name, pack))
     }
@@ -56,7 +63,9 @@ impl Catalog {
                 Ok(())
             })?;
         }
-        self.load_avoided()
+        self.load_avoided()?;
+        self.avoided.write().unwrap_or_else(PoisonError::into_inner).unknown = None;
+        Ok(())
     }
 
     /// From now until the list of condemned packs is known again, nothing can be asked that a new
@@ -125,16 +134,12 @@ impl Catalog {
         })
     }
 
+    /// Reads what is to be avoided; that the condemned packs are not known stays so.
     pub(super) fn load_avoided(&self) -> Result<(), CatalogError> {
-        let (condemned, damaged) = self.database.read(|connection| {
-            let mut all = connection.prepare("SELECT no FROM pack WHERE condemned != 0")?;
-            let condemned = all.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let mut all = connection.prepare("SELECT name, pack FROM damaged")?;
-            let rows = all.query_map([], |row| Ok((ObjectName(digest(row, 0)?), row.get(1)?)))?;
-            Ok((condemned, rows.collect::<Result<_, _>>()?))
-        })?;
-        *self.avoided.write().unwrap_or_else(PoisonError::into_inner) =
-            Avoided { condemned, damaged, unknown: None };
+        let condemned = self.condemned()?.into_iter().collect();
+        let damaged = self.damaged_copies()?.into_iter().collect();
+        let mut avoided = self.avoided.write().unwrap_or_else(PoisonError::into_inner);
+        (avoided.condemned, avoided.damaged) = (condemned, damaged);
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ impl Catalog {
                 let no = row.get(1)?;
                 // A pack that was noted since is not weighed.
                 if let Some(&pack) = known.index.get(&no) {
-                    let is_good = !avoided.holds(name, no);
+                    let is_good = !avoided.holds(name, known.packs[pack].name);
                     let (stored_len, plain_len) = (row.get(2)?, row.get(3)?);
                     copies.push(Copy { pack, stored_len, plain_len, is_good });
                 }

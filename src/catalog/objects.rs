@@ -141,11 +141,18 @@ impl Catalog {
         let avoided = self.avoided();
         avoided.check_known()?;
         self.database.read(|connection| {
-            let mut find = connection.prepare_cached("SELECT pack FROM object WHERE name = ?1")?;
+            if avoided.is_empty() {
+                let mut find = connection.prepare_cached("SELECT 1 FROM object WHERE name = ?1")?;
+                return names.iter().map(|name| find.exists([&name.0[..]])).collect();
+            }
+            let mut find = connection.prepare_cached(
+                "SELECT pack.name FROM object JOIN pack ON pack.no = object.pack
+                 WHERE object.name = ?1",
+            )?;
             let mut is_good = |name: &ObjectName| {
                 let mut rows = find.query([&name.0[..]])?;
                 while let Some(row) = rows.next()? {
-                    if !avoided.holds(*name, row.get(0)?) {
+                    if !avoided.holds(*name, PackName(digest(row, 0)?)) {
                         return Ok(true);
                     }
                 }
@@ -153,6 +160,17 @@ impl Catalog {
             };
             names.iter().map(&mut is_good).collect()
         })
+    }
+
+    /// The places of an object where a new point may rely on it, as far as is known: not in a
+    /// condemned pack, and not damaged.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn reliable_copies(&self, name: ObjectName) -> Result<Vec<Location>, CatalogError> {
+        let avoided = self.avoided();
+        let (good, _) = self.database.read(|connection| locate(connection, name, &avoided))?;
+        Ok(good)
     }
 
     /// Notes a pack that is durable. Noting it twice changes nothing.
@@ -269,7 +287,8 @@ impl ObjectIndex for Catalog {
         let located = self.database.read(|connection| {
             let best = |name: &ObjectName| {
                 // Whatever lies in a pack is better than nothing: a reader finds out.
-                Ok(locate(connection, *name, &avoided)?.into_iter().next())
+                let (good, poor) = locate(connection, *name, &avoided)?;
+                Ok(good.into_iter().chain(poor).next())
             };
             names.iter().map(best).collect()
         })?;
@@ -278,7 +297,10 @@ impl ObjectIndex for Catalog {
 
     fn copies(&self, name: ObjectName) -> Result<Vec<Location>, StoreError> {
         let avoided = self.avoided();
-        Ok(self.database.read(|connection| locate(connection, name, &avoided))?)
+        let (mut copies, poor) =
+            self.database.read(|connection| locate(connection, name, &avoided))?;
+        copies.extend(poor);
+        Ok(copies)
     }
 }
 
@@ -335,24 +357,24 @@ fn insert_pack(transaction: &Transaction<'_>, record: &PackRecord) -> rusqlite::
     Ok(())
 }
 
-/// All places of an object; those that can be relied on first.
+/// All places of an object: those that can be relied on, and the others.
 fn locate(
     connection: &Connection,
     name: ObjectName,
     avoided: &Avoided,
-) -> rusqlite::Result<Vec<Location>> {
+) -> rusqlite::Result<(Vec<Location>, Vec<Location>)> {
     let mut find = connection.prepare_cached(
-        "SELECT pack.name, offset, stored, plain, object.kind, encoding, pack.no
+        "SELECT pack.name, offset, stored, plain, object.kind, encoding
          FROM object JOIN pack ON pack.no = object.pack WHERE object.name = ?1",
     )?;
     let mut rows = find.query([&name.0[..]])?;
     let (mut good, mut poor) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         let location = location(row, name)?;
-        if avoided.holds(name, row.get(6)?) { poor.push(location) } else { good.push(location) }
+        let is_poor = avoided.holds(name, location.pack);
+        if is_poor { poor.push(location) } else { good.push(location) }
     }
-    good.append(&mut poor);
-    Ok(good)
+    Ok((good, poor))
 }
 
 fn location(row: &Row<'_>, name: ObjectName) -> rusqlite::Result<Location> {

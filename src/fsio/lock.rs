@@ -3,7 +3,7 @@
 use super::{FileError, FileSystem, Result, parent_dir};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Holder notes longer than this are not ours.
@@ -82,13 +82,7 @@ impl FileLock {
         holder: &LockHolder,
     ) -> Result<Self, LockError> {
         fs.create_dir_all(&parent_dir(path))?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(fs.lock_path(path)?)
+        let mut file = open_plain(&fs.lock_path(path)?)
             .map_err(|e| FileError::new("open the lock", path, e))?;
         let taken = match mode {
             LockMode::Shared => file.try_lock_shared(),
@@ -120,7 +114,35 @@ impl Drop for FileLock {
     }
 }
 
+/// Opens a lock's file, which is created when it is missing. The folder may be one that others can
+/// write to: what is opened is a file in that folder, never what a name in it leads to.
+fn open_plain(path: &Path) -> std::io::Result<File> {
+    let no_file = |what| {
+        let advice = "a lock is a plain file; see who made this, remove it, then run this again";
+        std::io::Error::other(format!("it is {what}, {advice}"))
+    };
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        // Opening a device may wait for it, or set something off.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    match opened {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(no_file("no regular file")),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Err(no_file("a symbolic link")),
+        Err(error) => Err(error),
+    }
+}
+
 fn leave_note(file: &mut File, holder: &LockHolder) -> std::io::Result<()> {
+    // One of the names may be somebody else's file; it may also be a copy made of hard links.
+    if file.metadata()?.nlink() > 1 {
+        return Ok(());
+    }
     let note = serde_json::to_vec(holder)?;
     file.set_len(0)?;
     file.rewind()?;
@@ -155,5 +177,32 @@ mod tests {
         assert!(take(LockMode::Exclusive).is_err());
         drop((shared, other));
         take(LockMode::Exclusive).unwrap();
+    }
+
+    /// Whoever could write to a repository's folder could have any file emptied.
+    #[test]
+    fn a_lock_that_leads_elsewhere_is_refused_and_changes_nothing_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, somebodys) = (folder.path().join("a.lock"), folder.path().join("somebodys"));
+        std::fs::write(&somebodys, "somebody's").unwrap();
+        let holder = LockHolder::this_process("a test");
+        let take = |mode| FileLock::try_take(&RealFileSystem, &path, mode, &holder);
+        std::os::unix::fs::symlink(&somebodys, &path).unwrap();
+        for mode in [LockMode::Shared, LockMode::Exclusive] {
+            let refused = take(mode).unwrap_err().to_string();
+            assert!(refused.contains("a.lock") && refused.contains("remove it"), "{refused}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("nothing"), &path).unwrap();
+        take(LockMode::Exclusive).unwrap_err();
+        assert!(!folder.path().join("nothing").exists());
+        std::fs::remove_file(&path).unwrap();
+        // A file with several names can be locked, as copies by hard links are; but no note is left.
+        std::fs::hard_link(&somebodys, &path).unwrap();
+        take(LockMode::Exclusive).unwrap();
+        assert_eq!(std::fs::read(&somebodys).unwrap(), b"somebody's");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        take(LockMode::Exclusive).unwrap_err();
     }
 }

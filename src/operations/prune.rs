@@ -156,11 +156,7 @@ impl Facts {
             Ok(ReplicaPlace {
                 replica: replica.name.clone(),
                 home: replicate::home(settings, replica),
-                was_fed: history.has_completed(
-                    RunKind::Replicate,
-                    &place.name,
-                    Some(&replica.name),
-                )?,
+                was_fed: replicate::was_fed(&history, replica)?,
             })
         });
         Ok(Self {

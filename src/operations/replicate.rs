@@ -3,7 +3,7 @@
 use super::error::known;
 use super::run::{About, Done, RunResult, execute};
 use super::{OperationError, damage, open};
-use crate::catalog::{RunKind, RunStatus};
+use crate::catalog::{CatalogError, History, RunKind, RunStatus};
 use crate::destination::{PointRef, ReplicaHome, TargetKind};
 use crate::fsio::{FileStat, FileSystem, RealFileSystem, existing_folder};
 use crate::progress::Progress;
@@ -37,10 +37,13 @@ fn run_replicate(
 ) -> Result<Done, OperationError> {
     let (_, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
     let (machine, source) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
+    let (fs, home) = (RealFileSystem::shared(), home(settings, place));
     // Before the session, which makes a folder beside the first target.
     check_outside_repositories(settings, place)?;
-    let fs = RealFileSystem::shared();
-    let mut session = ReplicaSession::open(&fs, home(settings, place), replica, &targets(place))?;
+    if !adopt {
+        check_not_lost(settings, fs.as_ref(), place, &home)?;
+    }
+    let mut session = ReplicaSession::open(&fs, home, replica, &targets(place))?;
     let open = open::open_repository(settings, &source.repository)?;
     let request = ReplicateRequest {
         machine,
@@ -75,6 +78,26 @@ fn check_outside_repositories(
         }
     }
     Ok(())
+}
+
+/// A replica that was fed has a superblock. Where there is none, its file system is most likely not
+/// mounted, and a first copy would fill the one below.
+fn check_not_lost(
+    settings: &Settings,
+    fs: &dyn FileSystem,
+    place: &ReplicaSettings,
+    home: &ReplicaHome,
+) -> Result<(), OperationError> {
+    let path = home.superblock();
+    if fs.stat(&path)?.is_some() || !was_fed(&History::open(&settings.state_dir)?, place)? {
+        return Ok(());
+    }
+    Err(ReplayError::SuperblockGone { replica: place.name.clone(), path }.into())
+}
+
+/// Whether the history knows that a replica was brought to a point.
+pub(super) fn was_fed(history: &History, place: &ReplicaSettings) -> Result<bool, CatalogError> {
+    history.has_completed(RunKind::Replicate, &place.machine, Some(&place.name))
 }
 
 fn describe(replicated: Replicated, redone: bool) -> Done {

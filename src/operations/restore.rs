@@ -113,7 +113,9 @@ impl PreparedRestore<'_> {
     ///
     /// # Errors
     /// Nothing incomplete has its final name.
-    pub fn run(self, progress: &Progress) -> RunResult {
+    pub fn run(mut self, progress: &Progress) -> RunResult {
+        // Since the user was asked, a disk may have become another file.
+        self.options.protected = protected(self.settings, &RealFileSystem);
         let about = About::machine(RunKind::Restore, &self.point.manifest.machine);
         execute(self.settings, about, progress, |_| {
             let (open, fs) = (&self.open, RealFileSystem::shared());

@@ -53,8 +53,8 @@ pub(super) fn map_path(image: &Path) -> PathBuf {
     path.into()
 }
 
-/// Writes the map of an image, durably, before the image gets its name; one of an image that was
-/// there before goes when nothing is missing.
+/// Writes the map of an image in which something is missing, durably. The image gets its name only
+/// then: it never stands without its map.
 pub(super) fn write_map(
     fs: &Arc<dyn FileSystem>,
     point: PointId,
@@ -62,13 +62,6 @@ pub(super) fn write_map(
     missing: &[Extent],
 ) -> Result<(), RestoreError> {
     let path = map_path(&item.path);
-    if missing.is_empty() {
-        if fs.stat(&path)?.is_some() {
-            fs.remove_file(&path)?;
-            fs.sync_dir(&parent_dir(&path))?;
-        }
-        return Ok(());
-    }
     let ranges = missing.iter().map(|it| Range { start: it.start(), end: it.end() }).collect();
     let map = Map {
         format: 1,
@@ -87,6 +80,16 @@ pub(super) fn write_map(
         fs.remove_file(&temporary)?;
     }
     Ok(write_replacing(fs, temporary, &path, &text)?)
+}
+
+/// Removes the map of the image that was there before, once the one in its place is durable.
+pub(super) fn remove_map(fs: &dyn FileSystem, image: &Path) -> Result<(), RestoreError> {
+    let path = map_path(image);
+    if fs.stat(&path)?.is_some() {
+        fs.remove_file(&path)?;
+        fs.sync_dir(&parent_dir(&path))?;
+    }
+    Ok(())
 }
 
 /// Bytes of a disk that can still be read, as far as its tree tells.

@@ -1,10 +1,11 @@
 //! Writing a point out, to images or devices.
 //!
 //! Invariant: a file has its final name only when it is complete, every chunk was checked by its
-//! name, and it is durable. Until then it is called `NAME.partial`.
+//! name, and it is durable. Until then it is called `NAME.partial`. What it replaces is in nobody's
+//! use, nor a source or replica, at that moment.
 
 use super::RestoreError;
-use super::missing::{Missing, map_path, readable_bytes, write_map};
+use super::missing::{Missing, map_path, readable_bytes, remove_map, write_map};
 use crate::destination::{
     CopyMode, CopyOptions, Damaged, Target, TargetAccess, TargetKind, copy_tree,
 };
@@ -178,11 +179,39 @@ fn check_item(
         return Err(RestoreError::Protected { path: item.path.clone(), what });
     }
     let Some(stat) = fs.stat(&item.path)? else { return Ok(()) };
-    let same = |(other, _): &&(FileStat, String)| is_same_file(other, &stat);
-    if let Some((_, what)) = options.protected.iter().find(same) {
-        return Err(RestoreError::Protected { path: item.path.clone(), what: what.clone() });
-    }
+    check_protected(&item.path, options, |other| is_same_file(other, &stat))?;
     if options.force { Ok(()) } else { Err(RestoreError::Exists { path: item.path.clone() }) }
+}
+
+fn check_protected(
+    path: &Path,
+    options: &RestoreOptions,
+    is_it: impl Fn(&FileStat) -> bool,
+) -> Result<(), RestoreError> {
+    match options.protected.iter().find(|(other, _)| is_it(other)) {
+        None => Ok(()),
+        Some((_, what)) => {
+            Err(RestoreError::Protected { path: path.to_owned(), what: what.clone() })
+        }
+    }
+}
+
+/// Looks again at what an image is about to replace, as names may lead elsewhere by now than when
+/// it was planned and the user was asked; and claims it: a guest that runs on it would go on in a
+/// file without a name. A folder cannot be replaced, and nothing else is of any worth.
+fn claim_replaced(
+    fs: &dyn FileSystem,
+    repository: &Repository,
+    item: &RestoreItem,
+    options: &RestoreOptions,
+) -> Result<Option<Target>, RestoreError> {
+    check_item(fs, repository, item, options)?;
+    let kind = fs.stat(&item.path)?.map(|stat| stat.kind);
+    if !options.force || !matches!(kind, Some(FileKind::File | FileKind::BlockDevice)) {
+        return Ok(None);
+    }
+    let claimed = Target::open(fs, &item.path, None, TargetAccess::Write);
+    claimed.map(Some).map_err(|error| RestoreError::target(&item.name, error))
 }
 
 fn check_room(
@@ -268,6 +297,8 @@ fn restore_image(
     options: &RestoreOptions,
     progress: &Progress,
 ) -> Result<Vec<Extent>, RestoreError> {
+    // Before the copy as well, so that nobody waits for it in vain.
+    drop(claim_replaced(fs.as_ref(), repository, item, options)?);
     fs.create_dir_all(&parent_dir(&item.path))?;
     let mut path = item.path.clone().into_os_string();
     path.push(".partial");
@@ -275,7 +306,7 @@ fn restore_image(
     remove_stale(fs.as_ref(), &item.name, &path)?;
     let error = |error| RestoreError::target(&item.name, error);
     let target = Target::create(fs.as_ref(), &path).map_err(error)?;
-    let mut partial = Partial { fs: fs.as_ref(), path, done: false };
+    let partial = Partial { fs: fs.as_ref(), path, done: false };
     target.resize(item.tree.size_bytes).map_err(error)?;
     let RestoreOptions { workers, damaged, .. } = *options;
     let copy = CopyOptions { mode: CopyMode::Fresh, workers, damaged };
@@ -284,7 +315,23 @@ fn restore_image(
     if !is_broken(Breakage::RestoreUnsynced) {
         target.sync().map_err(error)?;
     }
-    write_map(fs, point, item, &outcome.missing)?;
+    put_in_place(fs, repository, (point, item), options, partial, &outcome.missing)?;
+    Ok(outcome.missing)
+}
+
+/// Gives a complete image its final name, by which another one may go.
+fn put_in_place(
+    fs: &Arc<dyn FileSystem>,
+    repository: &Repository,
+    (point, item): (PointId, &RestoreItem),
+    options: &RestoreOptions,
+    mut partial: Partial<'_>,
+    missing: &[Extent],
+) -> Result<(), RestoreError> {
+    let _replaced = claim_replaced(fs.as_ref(), repository, item, options)?;
+    if !missing.is_empty() {
+        write_map(fs, point, item, missing)?;
+    }
     let renamed = match options.force {
         true => fs.rename(&partial.path, &item.path),
         false => fs.rename_no_replace(&partial.path, &item.path),
@@ -295,7 +342,7 @@ fn restore_image(
     })?;
     partial.done = true;
     fs.sync_dir(&parent_dir(&item.path))?;
-    Ok(outcome.missing)
+    if missing.is_empty() { remove_map(fs.as_ref(), &item.path) } else { Ok(()) }
 }
 
 /// What an interrupted restore left goes, unless another one is still writing to it.
@@ -321,6 +368,9 @@ fn restore_device(
     let error = |error| RestoreError::target(&item.name, error);
     let target = Target::open(fs, &item.path, Some(TargetKind::Device), TargetAccess::Write)
         .map_err(error)?;
+    // The name may lead to another one by now than when this was planned.
+    let raw_device = target.identity().map_err(error)?.raw_device;
+    check_protected(&item.path, options, |other| other.raw_device == raw_device)?;
     target.check_room(item.tree.size_bytes).map_err(error)?;
     let RestoreOptions { workers, damaged, .. } = *options;
     let copy = CopyOptions { mode: CopyMode::Overwrite, workers, damaged };

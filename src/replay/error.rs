@@ -47,6 +47,18 @@ pub enum ReplayError {
         /// The repository's folder.
         repository: PathBuf,
     },
+    /// A replica that was fed has no superblock.
+    #[error(
+        "replica {replica} was fed before, but its superblock {} is gone; mount its file system, or \
+         bring its folder back, then run this again. If it is lost, or now belongs elsewhere: \
+         `afterimage replicate now {replica} --adopt` makes it anew", path.display()
+    )]
+    SuperblockGone {
+        /// The replica.
+        replica: Name,
+        /// Where the superblock was.
+        path: PathBuf,
+    },
     /// There is not enough room.
     #[error(
         "not enough space in {} for {what}: {} are needed, {} are free; nothing was changed",

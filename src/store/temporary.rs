@@ -62,7 +62,7 @@ impl WriterSession {
         let mut oldest: Option<i128> = None;
         for entry in fs.list(&layout.temporary())? {
             let path = layout.temporary().join(&entry.name);
-            if !entry.name.ends_with(".lock") {
+            if writer_of_lock(&entry.name).is_none() {
                 continue;
             }
             let taken = FileLock::try_take(fs, &path, LockMode::Exclusive, &holder);
@@ -112,12 +112,17 @@ fn take_patiently(
     FileLock::try_take(fs, &layout.sweep_lock(), LockMode::Exclusive, holder)
 }
 
+/// Whose lock has this name; `None` for whatever else is there, which is not ours to take.
+fn writer_of_lock(name: &str) -> Option<RunId> {
+    name.strip_suffix(".lock")?.parse().ok()
+}
+
 fn sweep_dead_writers(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreError> {
     let names: Vec<String> =
         fs.list(&layout.temporary())?.into_iter().map(|entry| entry.name).collect();
     let holder = LockHolder::this_process("sweeping");
     for name in &names {
-        let Some(writer) = name.strip_suffix(".lock") else { continue };
+        let Some(writer) = writer_of_lock(name) else { continue };
         let path = layout.temporary().join(name);
         let taken = FileLock::try_take(fs, &path, LockMode::Exclusive, &holder);
         let _dead = match taken {
@@ -127,7 +132,8 @@ fn sweep_dead_writers(fs: &dyn FileSystem, layout: &Layout) -> Result<(), StoreE
             Err(error) => return Err(error.into()),
         };
         // The lock goes last: were it gone first, a crash here would leave files nobody owns.
-        for file in names.iter().filter(|file| *file != name && file.starts_with(writer)) {
+        let its = format!("{writer}-");
+        for file in names.iter().filter(|file| file.starts_with(&its)) {
             remove_if_there(fs, layout, file)?;
         }
         remove_if_there(fs, layout, name)?;

@@ -134,6 +134,27 @@ fn a_target_that_holds_something_needs_adopt() {
     assert!(world.read("standby/root.raw") == world.read("web01.img"));
 }
 
+/// It was made anew without a word, on whatever file system was there instead of its own.
+#[test]
+fn a_replica_whose_superblock_is_gone_is_not_made_anew_without_adopt() {
+    let world = World::new("\"none\"");
+    world.run(&["replicate", "now", "--backup-first"]).expect(0);
+    std::fs::rename(world.path("standby"), world.path("mounted")).unwrap();
+    world
+        .run(&["replicate", "now"])
+        .expect(1)
+        .complains("replica standby")
+        .complains("standby/.afterimage-standby/superblock")
+        .complains("mount")
+        .complains("`afterimage replicate now standby --adopt`");
+    assert!(!world.path("standby").exists(), "something was made on the bare mount point");
+    std::fs::rename(world.path("mounted"), world.path("standby")).unwrap();
+    world.run(&["replicate", "now"]).expect(0).says("standby: skipped");
+    std::fs::remove_dir_all(world.path("standby")).unwrap();
+    world.run(&["replicate", "now", "standby", "--adopt"]).expect(0).says("first copy");
+    assert!(world.read("standby/root.raw") == world.read("web01.img"));
+}
+
 #[test]
 fn an_encrypted_repository_works_with_a_generated_key_and_with_a_pass_phrase() {
     for (encryption, file) in

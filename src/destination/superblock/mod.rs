@@ -136,6 +136,8 @@ pub struct Superblock {
     path: PathBuf,
     record: ReplicaRecord,
     generation: u64,
+    /// Whether the slot that is current is known to be on the medium.
+    is_safe: bool,
     given_up: bool,
 }
 
@@ -160,7 +162,8 @@ impl Superblock {
         first.copy_from_slice(&encode(path, &record, 2)?);
         write_new(fs, temporary_path(path), path, &file)?;
         let replica = record.replica.clone();
-        Self::open(fs.as_ref(), path, &replica)
+        let created = Self::open(fs.as_ref(), path, &replica)?;
+        Ok(Self { is_safe: true, ..created })
     }
 
     /// Opens the superblock of `replica` for storing. A damaged slot beside a whole one is the
@@ -171,7 +174,8 @@ impl Superblock {
         let found = read(handle.as_ref(), replica)?;
         let (generation, record) = (found.generation, found.record);
         let path = path.to_owned();
-        let mut superblock = Self { handle, path, record, generation, given_up: false };
+        let mut superblock =
+            Self { handle, path, record, generation, is_safe: false, given_up: false };
         let is_at_rest = found.other.as_ref() == Some(&superblock.record);
         if !is_at_rest && !is_broken(Breakage::FoundStateUnsynced) {
             superblock.settle()?;
@@ -226,38 +230,45 @@ impl Superblock {
             replica: self.record.replica.clone(),
             reason,
         })?;
-        let slots = [
-            (self.generation + 1, encode(&self.path, &next, self.generation + 1)?),
-            (self.generation + 2, encode(&self.path, &next, self.generation + 2)?),
-        ];
-        self.write(slots)?;
+        let slot = |generation| Ok((generation, encode(&self.path, &next, generation)?));
+        let slots: [_; 2] = [slot(self.generation + 1)?, slot(self.generation + 2)?];
+        if !self.is_safe && !is_broken(Breakage::FoundStateUnsynced) {
+            self.secure()?;
+        }
+        self.write(&slots)?;
         self.record = next;
         Ok(())
     }
 
-    /// Brings a store that was cut short to its end. Its slot is written again, with the same
-    /// bytes: syncing alone does nothing after a sync that failed, and the other slot, which may be
-    /// the only one that the medium has, is written to when this one is safe.
+    /// Brings a store that was cut short to its end.
     fn settle(&mut self) -> Result<(), SuperblockError> {
-        let generation = self.generation;
-        let slots = [
-            (generation, encode(&self.path, &self.record, generation)?),
-            (generation + 1, encode(&self.path, &self.record, generation + 1)?),
-        ];
-        self.write(slots)
+        self.secure()?;
+        let generation = self.generation + 1;
+        let slot = encode(&self.path, &self.record, generation)?;
+        self.write(&[(generation, slot)])
     }
 
-    /// Writes both slots, one after the other. After an error nothing more is written.
-    fn write(&mut self, slots: [(u64, Vec<u8>); 2]) -> Result<(), SuperblockError> {
+    /// Writes the current slot again, with the same bytes, before the other one is touched, which
+    /// may be the only one that the medium has. Syncing alone does nothing after a sync that
+    /// failed, and nobody knows how the last store ended.
+    fn secure(&mut self) -> Result<(), SuperblockError> {
+        let slot = encode(&self.path, &self.record, self.generation)?;
+        self.write(&[(self.generation, slot)])?;
+        self.is_safe = true;
+        Ok(())
+    }
+
+    /// Writes slots, one after the other. After an error nothing more is written.
+    fn write(&mut self, slots: &[(u64, Vec<u8>)]) -> Result<(), SuperblockError> {
         self.given_up = true;
-        let first = slots[0].0;
-        for (generation, slot) in slots {
-            self.handle.write_all_at(&slot, slot_offset(generation))?;
-            let waits = is_broken(Breakage::SlotsTogether) && generation == first;
+        let last = slots.len() - 1;
+        for (index, (generation, slot)) in slots.iter().enumerate() {
+            self.handle.write_all_at(slot, slot_offset(*generation))?;
+            let waits = is_broken(Breakage::SlotsTogether) && index < last;
             if !waits && !is_broken(Breakage::SuperblockUnsynced) {
                 self.handle.sync()?;
             }
-            self.generation = generation;
+            self.generation = *generation;
         }
         self.given_up = false;
         Ok(())

@@ -1,14 +1,14 @@
 //! Removing condemned packs, after marks were made anew.
 //!
 //! Invariant: a pack is unlinked only when a walk over all points, begun after every writer that
-//! had not seen it condemned was gone, met none of its objects; or each one it met was found in the
-//! trailer of a pack that stays.
+//! had not seen it condemned was gone, met none of its objects; or each one it met was read, and
+//! found to be what its name says, in a pack that stays.
 
 use super::mark::Marking;
 use super::{GcError, GcOutcome, GcRequest, publish};
 use crate::catalog::Catalog;
 use crate::progress::Progress;
-use crate::store::{ObjectIndex, Repository, Stage, StoreError};
+use crate::store::{Location, ObjectReader, Repository, Stage, StoreError};
 use crate::units::{Breakage, ObjectName, PackName, is_broken};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -95,7 +95,7 @@ fn rescue(
             needed.insert(name);
         }
     })?;
-    let lost = without_copy(repository, catalog, condemned, needed)?;
+    let lost = without_copy(repository, catalog, condemned, needed, progress)?;
     for name in lost {
         let key = prefix(name);
         let from = at_risk.partition_point(|(other, _)| *other < key);
@@ -105,31 +105,59 @@ fn rescue(
     Ok(rescued)
 }
 
-/// Those of `needed` that lie in no pack that stays, by the packs' own trailers.
+/// Those of `needed` that cannot be read from any pack that stays. A trailer only says what was
+/// written once: the copy that is to be the last one is read before the other one goes.
 fn without_copy(
     repository: &Repository,
     catalog: &Catalog,
     condemned: &BTreeSet<PackName>,
     needed: HashSet<ObjectName>,
+    progress: &Progress,
 ) -> Result<Vec<ObjectName>, GcError> {
-    let mut by_pack: BTreeMap<PackName, Vec<ObjectName>> = BTreeMap::new();
+    let staying = |name| -> Result<Vec<Location>, GcError> {
+        let mut copies = catalog.reliable_copies(name)?;
+        copies.retain(|copy| !condemned.contains(&copy.pack));
+        Ok(copies)
+    };
+    // Read in the order in which they lie.
+    let mut by_pack: BTreeMap<PackName, Vec<(u32, ObjectName)>> = BTreeMap::new();
     let mut lost = Vec::new();
     for name in needed {
-        let copies = catalog.copies(name)?;
-        match copies.iter().find(|copy| !condemned.contains(&copy.pack)) {
-            Some(copy) => by_pack.entry(copy.pack).or_default().push(name),
+        match staying(name)?.first() {
+            Some(copy) => by_pack.entry(copy.pack).or_default().push((copy.offset, name)),
             None => lost.push(name),
         }
     }
-    for (pack, names) in by_pack {
-        let there: HashSet<ObjectName> = match repository.read_pack_record(pack) {
-            Ok(record) => record.entries.iter().map(|entry| entry.name).collect(),
-            Err(StoreError::Damaged(_)) => HashSet::new(),
-            Err(error) => return Err(error.into()),
-        };
-        lost.extend(names.into_iter().filter(|name| !there.contains(name)));
+    let mut reader = repository.reader(catalog)?;
+    for (_, mut names) in by_pack {
+        names.sort_unstable();
+        for (_, name) in names {
+            progress.check()?;
+            if !can_be_read(&mut reader, &staying(name)?, progress)? {
+                lost.push(name);
+            }
+        }
     }
     Ok(lost)
+}
+
+/// Whether one of these copies of an object is good.
+fn can_be_read(
+    reader: &mut ObjectReader<'_>,
+    copies: &[Location],
+    progress: &Progress,
+) -> Result<bool, StoreError> {
+    for copy in copies {
+        match reader.object_at(copy) {
+            Ok(content) => {
+                progress.add_read(content.len() as u64);
+                return Ok(true);
+            }
+            Err(StoreError::Damaged(_) | StoreError::Misplaced { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 fn prefix(name: ObjectName) -> u64 {

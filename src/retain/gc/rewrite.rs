@@ -133,7 +133,7 @@ impl Rewriter<'_> {
     /// Whether a copy that can be read lies in a pack that stays. What lies in a pack that is still
     /// open is the writer's matter: it takes nothing twice.
     fn is_elsewhere(&self, entry: &PackEntry) -> Result<bool, StoreError> {
-        for location in self.catalog.copies(entry.name)? {
+        for location in self.catalog.reliable_copies(entry.name)? {
             if self.leaving.contains(&location.pack) {
                 continue;
             }
