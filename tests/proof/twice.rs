@@ -52,7 +52,7 @@ pub fn twice(pair: &Pair, seed: u64, effort: Effort) -> Result<Counts, Finding> 
     let mut random = Random::new(seed ^ 0x7c1ce);
     let (first_max, next_max) = lengths(pair, &template, &known)?;
     for _ in 0..effort.pairs {
-        let (first, next) = (random.below(first_max), random.below(next_max + next_max / 4 + 1));
+        let (first, next) = (random.below(first_max), random.below(next_max + next_max / 2 + 1));
         let is_kill = random.chance(75);
         let what = format!("{}, seed {seed}, {first} (kill: {is_kill}), {next}", pair.case.name);
         let accidents = Accidents { first, next, is_kill, states: effort.states };
@@ -63,7 +63,8 @@ pub fn twice(pair: &Pair, seed: u64, effort: Effort) -> Result<Counts, Finding> 
     Ok(counts)
 }
 
-/// How many changes both make when nothing happens.
+/// How many changes both make when nothing happens: the next one as many as the first at least,
+/// whose work it may have to do.
 fn lengths(pair: &Pair, template: &Lab, known: &Known) -> Result<(u64, u64), Finding> {
     let (mut lab, mut known) = (template.copy(), known.clone());
     let mut counted = Vec::new();
@@ -72,8 +73,10 @@ fn lengths(pair: &Pair, template: &Lab, known: &Known) -> Result<(u64, u64), Fin
         act(&mut lab, &mut known, action, counter.clone())
             .map_err(|error| format!("{}: {error}", pair.case.name))?;
         counted.push(counter.changes());
+        lab.change(0, &mut Random::new(1));
     }
-    Ok((counted[0].max(1), counted[1].max(1)))
+    let first = counted[0].max(1);
+    Ok((first, counted[1].max(first)))
 }
 
 /// One action under a director, acknowledged or not.
@@ -118,7 +121,7 @@ impl Accidents {
             false => {
                 let is_sync = |step| matches!(step, Step::Sync | Step::SyncFolder);
                 let fail = Verdict::Fail(libc::EIO);
-                Arc::new(Failing::new(is_sync, self.first % 8, Span::Once, fail))
+                Arc::new(Failing::new(is_sync, self.first % 24, Span::Once, fail))
             }
         };
         // It fails or not: the next one decides what became of it.

@@ -61,5 +61,5 @@ fn a_removal_that_was_not_durable_lost_its_packs() {
 /// slots of the old key; then a power cut brought the old key file back, which opened nothing.
 #[test]
 fn a_key_file_that_was_not_durable_lost_its_slots() {
-    is_mended("rotation, rotation", Breakage::FoundKeyUnsynced, 0..2);
+    is_mended("rotation, rotation", Breakage::FoundKeyUnsynced, 0..12);
 }

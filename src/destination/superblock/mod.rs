@@ -230,8 +230,10 @@ impl Superblock {
             replica: self.record.replica.clone(),
             reason,
         })?;
-        let slot = |generation| Ok((generation, encode(&self.path, &next, generation)?));
-        let slots: [_; 2] = [slot(self.generation + 1)?, slot(self.generation + 2)?];
+        let slots = [
+            (self.generation + 1, encode(&self.path, &next, self.generation + 1)?),
+            (self.generation + 2, encode(&self.path, &next, self.generation + 2)?),
+        ];
         if !self.is_safe && !is_broken(Breakage::FoundStateUnsynced) {
             self.secure()?;
         }
@@ -261,10 +263,9 @@ impl Superblock {
     /// Writes slots, one after the other. After an error nothing more is written.
     fn write(&mut self, slots: &[(u64, Vec<u8>)]) -> Result<(), SuperblockError> {
         self.given_up = true;
-        let last = slots.len() - 1;
         for (index, (generation, slot)) in slots.iter().enumerate() {
             self.handle.write_all_at(slot, slot_offset(*generation))?;
-            let waits = is_broken(Breakage::SlotsTogether) && index < last;
+            let waits = is_broken(Breakage::SlotsTogether) && index + 1 < slots.len();
             if !waits && !is_broken(Breakage::SuperblockUnsynced) {
                 self.handle.sync()?;
             }

@@ -12,8 +12,9 @@
 //! renamed durably does not come back under the old one; a synced sector stays what it is.
 //! Folders are durable when their creation returns, as `FileSystem::create_dir_all` promises.
 //!
-//! *A failed sync* leaves the content that programs see and forgets what waited: a later sync
-//! succeeds and changes nothing, as Linux does it (the "fsyncgate" of PostgreSQL, 2018).
+//! *A failed sync* leaves the content that programs see and forgets the content that waited: a
+//! later sync succeeds and changes nothing of it, as Linux does it (the "fsyncgate" of PostgreSQL,
+//! 2018). Lengths go on waiting: the inode stays dirty.
 //!
 //! Locks are real ones, on files in a folder of the operating system that belongs to one state of
 //! the disk: whoever held one before a crash holds it no longer after it.

@@ -199,19 +199,21 @@ impl State {
         }
     }
 
-    /// What a failed sync leaves: the pages count as clean, and were never written.
+    /// What a failed sync leaves: the pages count as clean, and were never written. Lengths go on
+    /// waiting: they are in the inode, which stays dirty.
     pub fn forget(&mut self, inode: Inode) {
         if let Some(file) = self.nodes.get_mut(&inode) {
-            file.waiting.clear();
+            file.waiting.retain(|change| matches!(change, Change::Length(_)));
         }
     }
 
     /// Only clean pages go: where a sync failed, what is read next is what the medium has.
     pub fn drop_cache(&mut self, inode: Inode) {
-        if let Some(file) = self.nodes.get_mut(&inode)
-            && file.waiting.is_empty()
-        {
-            file.seen = Arc::clone(&file.safe);
+        let Some(file) = self.nodes.get_mut(&inode) else { return };
+        if file.waiting.iter().all(|change| matches!(change, Change::Length(_))) {
+            let mut content = file.safe.to_vec();
+            file.waiting.iter().for_each(|change| change.apply(&mut content));
+            file.seen = Arc::new(content);
         }
     }
 
