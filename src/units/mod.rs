@@ -9,9 +9,9 @@ mod keep;
 mod name;
 mod random;
 
-#[cfg(feature = "simulation")]
-pub use breakage::break_on_purpose;
 pub use breakage::{Breakage, is_broken};
+#[cfg(feature = "simulation")]
+pub use breakage::{break_as_told, break_on_purpose};
 pub use digest::{
     ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
     RemovalId, TreeName,
