@@ -76,11 +76,11 @@ impl World {
         self.check_files()?;
         self.check_points(&mut checked)?;
         let newest = self.model.newest().id.clone();
-        self.check_restore(&newest, "main", &mut checked)?;
+        self.check_restore(&newest, &mut checked)?;
         let points = self.model.points.len() as u64;
         let any = self.model.points[self.random.below(points) as usize].id.clone();
         if any != newest {
-            self.check_restore(&any, "main", &mut checked)?;
+            self.check_restore(&any, &mut checked)?;
         }
         self.check_replica(&mut checked)?;
         self.check_now_and_then(&mut checked)?;
@@ -98,10 +98,9 @@ impl World {
         };
         let (main, second) = (of("main"), of("second"));
         checked.points += self.model.points.len() + self.model.copied.len();
-        if let Some(lost) = self.model.copied.keys().find(|id| !second.contains_key(*id)) {
-            return Err(format!(
-                "the point {lost} was copied, and is not in the second repository"
-            ));
+        let second: BTreeSet<u64> = second.into_values().collect();
+        if let Some(lost) = self.model.copied.keys().find(|number| !second.contains(number)) {
+            return Err(format!("point #{lost} was copied, and is not in the second repository"));
         }
         if let Some(back) = self.model.gone.iter().find(|id| main.contains_key(*id)) {
             return Err(format!("the point {back} was removed, and is there again"));
@@ -147,15 +146,19 @@ impl World {
         Ok(folder)
     }
 
-    fn check_restore(
-        &mut self,
-        id: &str,
-        repository: &str,
-        checked: &mut Checked,
-    ) -> Result<(), String> {
-        let folder = self.restore_outside(id, repository)?;
+    fn check_restore(&mut self, id: &str, checked: &mut Checked) -> Result<(), String> {
+        let folder = self.restore_outside(id, "main")?;
         checked.restored += 1;
         compare(&folder, &self.model.contents[id], &format!("the point {id}"))
+    }
+
+    fn check_copy(&mut self, checked: &mut Checked) -> Result<(), String> {
+        let copied = self.random.below(self.model.copied.len() as u64) as usize;
+        let Some((&number, disks)) = self.model.copied.iter().nth(copied) else { return Ok(()) };
+        let disks = Rc::clone(disks);
+        let folder = self.restore_outside(&format!("#{number}"), "second")?;
+        checked.restored += 1;
+        compare(&folder, &disks, &format!("the copy of point #{number}"))
     }
 
     fn check_replica(&mut self, checked: &mut Checked) -> Result<(), String> {
@@ -178,9 +181,7 @@ impl World {
             checked.verified += 1;
         }
         if self.random.chance(10) {
-            let copied: Vec<String> = self.model.copied.keys().cloned().collect();
-            let any = copied[self.random.below(copied.len() as u64) as usize].clone();
-            self.check_restore(&any, "second", checked)?;
+            self.check_copy(checked)?;
         }
         if self.encrypted && self.random.chance(5) {
             self.succeed(&["key", "rotate", "main"])?;

@@ -64,8 +64,8 @@ pub struct Model {
     pub standby: Option<String>,
     /// A folder that a restore has filled, and the point.
     pub restored: Option<(PathBuf, String)>,
-    /// Points that the second repository has.
-    pub copied: BTreeMap<String, Disks>,
+    /// Points that the second repository has, by their numbers: a copy has an id of its own.
+    pub copied: BTreeMap<u64, Disks>,
     /// Runs that the history has as completed or skipped.
     pub runs: BTreeSet<String>,
 }

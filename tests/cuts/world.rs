@@ -226,7 +226,7 @@ impl World {
             Task::Restore => model.restored.clone_from(&begun.restore),
             Task::Copy => {
                 let there = model.points.iter().filter(|point| !model.may_go.contains(&point.id));
-                let there = there.map(|point| (point.id.clone(), Rc::clone(&point.disks)));
+                let there = there.map(|point| (point.sequence, Rc::clone(&point.disks)));
                 model.copied.extend(there);
             }
             Task::Gc | Task::Rotate | Task::Rebuild => {}
