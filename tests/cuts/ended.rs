@@ -38,6 +38,15 @@ impl Ended {
         values.filter(|value| value["message_type"] == kind).collect()
     }
 
+    /// The messages of all errors, on standard error and in summaries.
+    pub fn errors(&self) -> Vec<String> {
+        let values = self.err.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told = values.filter_map(|value| value["message"].as_str().map(str::to_owned));
+        let summaries = self.lines("summary").into_iter();
+        let reasons = summaries.filter_map(|it| it["reason"].as_str().map(str::to_owned));
+        told.chain(reasons).collect()
+    }
+
     /// The last summary.
     pub fn summary(&self) -> Value {
         self.lines("summary").pop().unwrap_or(Value::Null)
@@ -73,5 +82,10 @@ pub fn finish(mut child: Child) -> Ended {
 /// Kills it, unless it has ended.
 pub fn kill(mut child: Child) -> Ended {
     child.kill().unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+/// Waits for it.
+pub fn wait(child: Child) -> Ended {
     child.wait_with_output().unwrap().into()
 }

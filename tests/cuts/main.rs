@@ -7,9 +7,13 @@
 //! ends with a line `count: …` of what ran; a failure names the cycle and where the file system is
 //! kept.
 
+mod calls;
 mod check;
 mod ended;
+mod full;
+mod kill;
 mod knobs;
+mod memory;
 mod model;
 mod mount;
 mod place;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 pub const DISKS: [&str; 2] = ["root", "data"];
 /// How many points the rules keep.
-pub const KEEP: usize = 4;
+pub const KEEP: usize = 5;
 /// Sizes of the two disks, in bytes.
 const BYTES: [u64; 2] = [250_000, 40_000];
 
@@ -82,9 +82,10 @@ impl Model {
         self.points.last().expect("there is a point")
     }
 
-    /// A prune begins: all but the last ones may go.
+    /// A prune begins: all but the last ones may go. Backups that were cut off, and one that runs
+    /// beside it, may have added points that are not known here.
     pub fn expect_prune(&mut self) {
-        let kept = KEEP.saturating_sub(self.in_flight.len()).max(1);
+        let kept = KEEP.saturating_sub(self.in_flight.len() + 1).max(1);
         let going = self.points.len().saturating_sub(kept);
         self.may_go.extend(self.points[..going].iter().map(|point| point.id.clone()));
     }

@@ -38,6 +38,8 @@ pub struct Begun {
     disks: Disks,
     /// Where a point is restored to, and which.
     restore: Option<(PathBuf, String)>,
+    /// What a copy must bring over.
+    there: Vec<(u64, Disks)>,
 }
 
 fn settings(folder: &Path, encrypted: bool) -> String {
@@ -176,7 +178,10 @@ impl World {
             let folder = folder.to_str().unwrap();
             args.extend(["--point", point, "--to", folder].map(str::to_owned));
         }
-        Begun { task, args, disks: Rc::clone(&self.source), restore }
+        let model = &self.model;
+        let there = model.points.iter().filter(|point| !model.may_go.contains(&point.id));
+        let there = there.map(|point| (point.sequence, Rc::clone(&point.disks))).collect();
+        Begun { task, args, disks: Rc::clone(&self.source), restore, there }
     }
 
     fn write_source(&mut self) {
@@ -207,9 +212,7 @@ impl World {
     /// Takes note of how a task ended.
     pub fn learn(&mut self, begun: &Begun, ended: &Ended) {
         if !ended.is_done() {
-            if begun.task == Task::Backup {
-                self.model.in_flight.push(Rc::clone(&begun.disks));
-            }
+            self.learn_nothing(begun);
             return;
         }
         self.model.note_runs(ended);
@@ -224,12 +227,15 @@ impl World {
             Task::Replicate => model.standby = point,
             Task::Prune => model.pruned(ended),
             Task::Restore => model.restored.clone_from(&begun.restore),
-            Task::Copy => {
-                let there = model.points.iter().filter(|point| !model.may_go.contains(&point.id));
-                let there = there.map(|point| (point.sequence, Rc::clone(&point.disks)));
-                model.copied.extend(there);
-            }
+            Task::Copy => model.copied.extend(begun.there.iter().cloned()),
             Task::Gc | Task::Rotate | Task::Rebuild => {}
+        }
+    }
+
+    /// A task acknowledged nothing. What it was about may be there all the same.
+    pub fn learn_nothing(&mut self, begun: &Begun) {
+        if begun.task == Task::Backup {
+            self.model.in_flight.push(Rc::clone(&begun.disks));
         }
     }
 
