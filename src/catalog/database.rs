@@ -102,6 +102,12 @@ impl Database {
         CatalogError::Sqlite { path: self.path.clone(), source }
     }
 
+    /// Another connection is in the way.
+    pub fn busy(&self) -> CatalogError {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        self.error(rusqlite::Error::SqliteFailure(busy, None))
+    }
+
     /// Runs `work` in one transaction, which takes the write lock at once: a transaction that
     /// began to read and writes later can fail half-way.
     pub fn write<T>(

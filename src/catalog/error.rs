@@ -86,6 +86,45 @@ pub enum CatalogError {
     },
 }
 
+impl CatalogError {
+    /// Whether it says nothing of what the database holds: there is no memory, no room, no more
+    /// open files, or somebody is in the way. Later it may be read.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => is_passing(source),
+            Self::File(error) => !error.is_damage(),
+            Self::Lock(_) | Self::Cancelled(_) => true,
+            _ => false,
+        }
+    }
+}
+
+fn is_passing(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+        OperationInterrupted, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    use rusqlite::ffi::{
+        SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ,
+    };
+    const OF_THE_FILE: [i32; 4] =
+        [SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA];
+    let Some(error) = error.sqlite_error() else { return false };
+    match error.code {
+        SystemIoFailure => !OF_THE_FILE.contains(&error.extended_code),
+        CannotOpen
+        | DatabaseBusy
+        | DatabaseLocked
+        | DiskFull
+        | FileLockingProtocolFailed
+        | OperationInterrupted
+        | OutOfMemory
+        | PermissionDenied
+        | ReadOnly => true,
+        _ => false,
+    }
+}
+
 /// What SQLite needs to open a database: the index of its log has 32 KiB.
 const ROOM_BYTES_MIN: u64 = 64 * 1024;
 /// The log, its index, and one to spare: what it made before it failed is gone by now.
