@@ -17,16 +17,24 @@ enum Then {
     Repeated,
 }
 
-const FAULTS: [(&str, &str, Then); 6] = [
+const FAULTS: [(&str, &str, Then); 7] = [
     ("fsync", "EIO", Then::Told),
     ("fdatasync", "EIO", Then::Told),
     ("pwrite64", "ENOSPC", Then::Told),
     ("pwrite64", "EIO", Then::Told),
+    ("openat", "EMFILE", Then::Told),
     ("read", "EINTR", Then::Repeated),
     ("pread64", "EINTR", Then::Repeated),
 ];
-const TASKS: [Task; 6] =
-    [Task::Backup, Task::Replicate, Task::Prune, Task::Gc, Task::Restore, Task::Copy];
+const TASKS: [Task; 7] = [
+    Task::Backup,
+    Task::Replicate,
+    Task::Prune,
+    Task::Gc,
+    Task::Restore,
+    Task::Copy,
+    Task::Rebuild,
+];
 
 #[derive(Default)]
 struct Count {
@@ -43,7 +51,7 @@ fn run_with(
     inject: Option<&str>,
     log: &Path,
 ) -> (Ended, String) {
-    let mut strace: Vec<String> = ["strace", "-f", "-qq", "-o"].map(str::to_owned).to_vec();
+    let mut strace: Vec<String> = ["strace", "-f", "-y", "-qq", "-o"].map(str::to_owned).to_vec();
     strace.extend([log.to_str().unwrap().to_owned(), "-e".into(), format!("trace={call}")]);
     if let Some(inject) = inject {
         strace.extend(["-e".into(), format!("inject={call}:{inject}")]);
@@ -88,13 +96,20 @@ fn fail_once(
         return Ok((false, false));
     }
     world.learn(&begun, &ended);
-    let told = !ended.is_done() || ended.has_warnings() || !ended.err.is_empty();
+    // What SQLite does with its files that are not needed later, it does not tell of: the check
+    // below finds what it should have told. Of files of the system not all are needed.
+    let met: Vec<&str> = log.lines().filter(|line| line.contains("(INJECTED)")).collect();
+    let may_matter = |line: &&str| line.contains("/world/") && !line.contains("/world/state");
+    let told = !met.iter().any(may_matter)
+        || !ended.is_done()
+        || ended.has_warnings()
+        || !ended.err.is_empty();
     let is_right = match then {
-        Then::Told => told || !injected,
+        Then::Told => told,
         Then::Repeated => ended.is_done(),
     };
     if !is_right {
-        return Err(format!("{task:?} with {call}:{inject} is not {then:?}: {ended:#?}\n{log}"));
+        return Err(format!("{task:?} with {call}:{inject} is not {then:?}: {ended:#?}\n{met:#?}"));
     }
     world.check().map_err(|e| format!("{task:?} with {call}:{inject}: {e}"))?;
     Ok((injected, !ended.is_done()))

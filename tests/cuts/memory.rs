@@ -20,8 +20,9 @@ struct Count {
     done: u64,
     /// Ended with an error of its own.
     failed: u64,
-    /// Ended by a signal, or by a panic.
+    /// Ended by a signal, or before it began.
     died: u64,
+    panicked: u64,
     checked: Checked,
 }
 
@@ -34,7 +35,8 @@ fn run_under(world: &mut World, task: Task, bytes: u64, count: &mut Count) -> Re
     count.runs += 1;
     match ended.code {
         Some(0) => count.done += 1,
-        None | Some(101) => count.died += 1,
+        Some(101) => count.panicked += 1,
+        None | Some(127) => count.died += 1,
         Some(_) => count.failed += 1,
     }
     count.checked += world.check().map_err(|e| format!("{task:?} with {bytes} bytes: {e}"))?;
@@ -73,10 +75,10 @@ fn memory_that_is_refused_loses_nothing_that_was_acknowledged() {
             panic!("seed {}: {error}\nkept: {}", knobs.seed, place.keep().display());
         }
     }
-    let Count { runs, done, failed, died, checked } = count;
+    let Count { runs, done, failed, died, panicked, checked } = count;
     println!(
         "count: refused memory: {runs} runs, {done} succeeded, {failed} failed, {died} died, \
-         {checked}"
+         {panicked} panicked, {checked}"
     );
-    assert!(failed + died > 0, "no limit was too low");
+    assert!(failed + died + panicked > 0, "no limit was too low");
 }

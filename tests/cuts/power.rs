@@ -188,17 +188,27 @@ fn a_power_cut_takes_what_was_not_synced_and_leaves_what_was() {
     }
 }
 
+/// What a machine without power takes away sooner or later.
+const BREAKAGES: &str = "NewContentUnsynced,RestoreUnsynced,TargetsUnsynced";
+
 /// Nor would it if the program could do as it likes.
 #[test]
-fn a_program_that_does_not_sync_new_files_is_caught_by_power_cuts() {
-    for kind in [Kind::Ext4, Kind::Xfs] {
-        let knobs = Knobs::at_most(40);
-        let (count, found) = cut_the_power(kind, &knobs, Some(Breakage::NewContentUnsynced));
-        let (name, cycles) = (kind.name(), count.cycles);
-        let Some((_, error, _)) = found else {
-            panic!("{name}: nothing was found in {cycles} cycles");
-        };
-        let first = error.lines().next().unwrap_or_default();
-        println!("count: NewContentUnsynced on {name}: caught after {cycles} cycles: {first}");
+fn a_program_that_does_not_sync_what_it_should_is_caught_by_power_cuts() {
+    let names = std::env::var("AFTERIMAGE_BREAKAGES").unwrap_or_else(|_| BREAKAGES.to_owned());
+    let mut missed = Vec::new();
+    for breakage in names.split(',') {
+        let breakage: Breakage = breakage.parse().unwrap();
+        for kind in [Kind::Ext4, Kind::Xfs] {
+            let knobs = Knobs::at_most(150);
+            let (count, found) = cut_the_power(kind, &knobs, Some(breakage));
+            let (name, cycles) = (kind.name(), count.cycles);
+            let Some((_, error, _)) = found else {
+                missed.push(format!("{breakage:?} on {name} in {cycles} cycles"));
+                continue;
+            };
+            let first: String = error.lines().next().unwrap_or_default().chars().take(90).collect();
+            println!("count: {breakage:?} on {name}: caught in cycle {cycles}: {first}");
+        }
     }
+    assert!(missed.is_empty(), "nothing was found of {missed:?}");
 }

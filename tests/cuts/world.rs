@@ -12,7 +12,11 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_afterimage");
+/// The program; `AFTERIMAGE_PROGRAM` names another one.
+fn program() -> String {
+    let own = env!("CARGO_BIN_EXE_afterimage");
+    std::env::var("AFTERIMAGE_PROGRAM").unwrap_or_else(|_| own.to_owned())
+}
 
 pub struct World {
     /// Where all of it lies that may fail.
@@ -112,10 +116,10 @@ impl World {
         args: &[impl AsRef<std::ffi::OsStr>],
     ) -> Command {
         let mut command = match starter {
-            [] => Command::new(PROGRAM),
+            [] => Command::new(program()),
             [first, rest @ ..] => {
                 let mut command = Command::new(first);
-                command.args(rest).arg(PROGRAM);
+                command.args(rest).arg(program());
                 command
             }
         };
