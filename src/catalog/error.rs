@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// SQLite failed.
-    #[error("the database {} failed: {source}{}", path.display(), advice(path, source))]
+    #[error("the database {} failed: {source}{advice}", path.display())]
     Sqlite {
         /// Its file.
         path: PathBuf,
         /// SQLite's reason.
         #[source]
         source: rusqlite::Error,
+        /// What the user can do, as far as could be told at that moment.
+        advice: &'static str,
     },
     /// Written by a later version of this program.
     #[error(
@@ -87,6 +89,13 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
+    /// SQLite failed, just now.
+    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        // Files that go meanwhile make room: later nobody could tell any more.
+        let advice = advice(path, &source);
+        Self::Sqlite { path: path.to_owned(), source, advice }
+    }
+
     /// Whether it says nothing of what the database holds: there is no memory, no room, no more
     /// open files, or somebody is in the way. Later it may be read.
     pub fn is_passing(&self) -> bool {
@@ -150,7 +159,7 @@ fn advice(path: &Path, error: &rusqlite::Error) -> &'static str {
 
 /// Whether the file system of `path` has no room for a file more.
 fn has_no_room(path: &Path) -> bool {
-    let Ok(stat) = rustix::fs::statvfs(&parent_dir(path)) else { return false };
+    let Ok(stat) = rustix::fs::statvfs(parent_dir(path)) else { return false };
     // Some file systems make inodes as they need them, and say that there are none at all.
     let has_no_inode = stat.f_files > 0 && stat.f_favail < ROOM_FILES_MIN;
     has_no_inode || stat.f_bavail.saturating_mul(stat.f_frsize) < ROOM_BYTES_MIN

@@ -4,7 +4,7 @@ use super::ended::{self, Ended};
 use super::knobs::Knobs;
 use super::place::Place;
 use super::task::Task;
-use super::world::World;
+use super::world::{State, World};
 use afterimage::testing::Random;
 use std::path::Path;
 
@@ -124,7 +124,7 @@ fn a_system_call_that_fails_is_told_or_repeated_and_loses_nothing() {
         let place = Place::new();
         let folder = place.path("world");
         std::fs::create_dir(&folder).unwrap();
-        let mut world = World::new(folder, random.split());
+        let mut world = World::new(folder, random.split(), State::Beside);
         let log = place.path("log");
         for fault in FAULTS {
             let calls = calls_of(&mut world, task, fault.0, &log);

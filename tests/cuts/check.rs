@@ -212,7 +212,7 @@ impl World {
     /// Every run that was acknowledged has its record. The commands before have opened the history.
     fn check_history(&self, checked: &mut Checked) -> Result<(), String> {
         let error = |error: rusqlite::Error| format!("the history: {error}");
-        let path = self.folder.join("state/history.sqlite");
+        let path = self.state.join("history.sqlite");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let history = rusqlite::Connection::open_with_flags(path, flags).map_err(error)?;
         let query = "SELECT lower(hex(id)) FROM run \

@@ -6,7 +6,7 @@ use super::knobs::Knobs;
 use super::mount::{Kind, Mount};
 use super::place::Place;
 use super::task::Task;
-use super::world::World;
+use super::world::{State, World};
 use afterimage::catalog::Catalog;
 use afterimage::testing::Random;
 use afterimage::units::RepositoryId;
@@ -121,7 +121,7 @@ fn sweep(name: &str, more: &[&str], steps: u64, ballast: impl Fn(&Path, u64) -> 
     let mut count = Count::default();
     for task in TASKS {
         let mut mount = Mount::new(Kind::Ext4, more);
-        let mut world = World::new(mount.folder(), random.split());
+        let mut world = World::new(mount.folder(), random.split(), State::Beside);
         if task == Task::Rotate && !world.encrypted {
             continue;
         }

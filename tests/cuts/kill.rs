@@ -5,7 +5,7 @@ use super::ended::{self, Ended};
 use super::knobs::Knobs;
 use super::place::Place;
 use super::task::Task;
-use super::world::{Begun, World};
+use super::world::{Begun, State, World};
 use afterimage::testing::Random;
 use std::process::Child;
 use std::time::Instant;
@@ -44,7 +44,7 @@ impl Lab {
         let place = Place::on_disk();
         let folder = place.path("world");
         std::fs::create_dir(&folder).unwrap();
-        Self { world: World::new(folder, random), place }
+        Self { world: World::new(folder, random, State::Beside), place }
     }
 
     fn tasks(&mut self) -> Vec<Task> {

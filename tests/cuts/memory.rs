@@ -5,7 +5,7 @@ use super::ended;
 use super::knobs::Knobs;
 use super::place::Place;
 use super::task::Task;
-use super::world::World;
+use super::world::{State, World};
 use afterimage::testing::Random;
 
 const TASKS: [Task; 6] =
@@ -70,7 +70,7 @@ fn memory_that_is_refused_loses_nothing_that_was_acknowledged() {
         let place = Place::new();
         let folder = place.path("world");
         std::fs::create_dir(&folder).unwrap();
-        let mut world = World::new(folder, random.split());
+        let mut world = World::new(folder, random.split(), State::Beside);
         if let Err(error) = squeeze(&mut world, task, &knobs, &mut count) {
             panic!("seed {}: {error}\nkept: {}", knobs.seed, place.keep().display());
         }

@@ -6,7 +6,7 @@ use super::ended;
 use super::knobs::Knobs;
 use super::mount::{Kind, Mount};
 use super::task::Task;
-use super::world::World;
+use super::world::{State, World};
 use afterimage::testing::Random;
 use afterimage::units::Breakage;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ struct Lab {
 impl Lab {
     fn new(kind: Kind, random: Random) -> Self {
         let mount = Mount::new(kind, &[]);
-        let world = World::new(mount.folder(), random);
+        let world = World::new(mount.folder(), random, State::MayBeElsewhere);
         Self { mount, world, count: Count::default() }
     }
 
@@ -149,8 +149,8 @@ fn nothing_is_lost(kind: Kind) {
         started.elapsed().as_secs_f64() / cycles.max(1) as f64
     );
     if let Some((cycle, error, mut lab)) = found {
-        let kept = lab.mount.keep();
-        panic!("{name}, seed {}, cycle {cycle}: {error}\nkept: {}", knobs.seed, kept.display());
+        let kept = (lab.mount.keep(), lab.world.keep());
+        panic!("{name}, seed {}, cycle {cycle}: {error}\nkept: {kept:?}", knobs.seed);
     }
     assert!(hits * 5 > cuts, "only {hits} of {cuts} cuts hit a running command");
 }
@@ -199,14 +199,15 @@ fn a_program_that_does_not_sync_what_it_should_is_caught_by_power_cuts() {
     for breakage in names.split(',') {
         let breakage: Breakage = breakage.parse().unwrap();
         for kind in [Kind::Ext4, Kind::Xfs] {
-            let knobs = Knobs::at_most(150);
+            let knobs = Knobs::at_most(400);
             let (count, found) = cut_the_power(kind, &knobs, Some(breakage));
             let (name, cycles) = (kind.name(), count.cycles);
             let Some((_, error, _)) = found else {
                 missed.push(format!("{breakage:?} on {name} in {cycles} cycles"));
                 continue;
             };
-            let first: String = error.lines().next().unwrap_or_default().chars().take(90).collect();
+            let first: String =
+                error.lines().next().unwrap_or_default().chars().take(160).collect();
             println!("count: {breakage:?} on {name}: caught in cycle {cycles}: {first}");
         }
     }

@@ -18,9 +18,18 @@ fn program() -> String {
     std::env::var("AFTERIMAGE_PROGRAM").unwrap_or_else(|_| own.to_owned())
 }
 
+/// Where catalogs and history may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Beside,
+    MayBeElsewhere,
+}
+
 pub struct World {
     /// Where all of it lies that may fail.
     pub folder: PathBuf,
+    /// Catalogs and history: there, or on another disk that keeps all that it got.
+    pub state: PathBuf,
     /// The settings, and what is restored to be looked at.
     outside: Place,
     pub random: Random,
@@ -46,14 +55,14 @@ pub struct Begun {
     there: Vec<(u64, Disks)>,
 }
 
-fn settings(folder: &Path, encrypted: bool) -> String {
-    let folder = folder.display();
+fn settings(folder: &Path, state: &Path, encrypted: bool) -> String {
+    let (folder, state) = (folder.display(), state.display());
     let key = |name: &str| {
         if encrypted { format!("{{ key_file = \"{folder}/{name}\" }}") } else { "\"none\"".into() }
     };
     let (main_key, second_key) = (key("main.key"), key("second.key"));
     let mut text = format!(
-        "state_dir = \"{folder}/state\"\n\
+        "state_dir = \"{state}\"\n\
          [repository.main]\nurl = \"{folder}/repository\"\nencryption = {main_key}\n\
          [repository.second]\nurl = \"{folder}/second\"\nencryption = {second_key}\n\
          [machine.web01]\nrepository = \"main\"\nkeep = {{ last = {KEEP} }}\n"
@@ -76,12 +85,16 @@ fn settings(folder: &Path, encrypted: bool) -> String {
 
 impl World {
     /// A world in an empty folder, with a point that is replicated and copied; all of it is safe.
-    pub fn new(folder: PathBuf, mut random: Random) -> Self {
+    pub fn new(folder: PathBuf, mut random: Random, elsewhere: State) -> Self {
         let source = first_disks(&mut random);
         let encrypted = random.chance(60);
+        let outside = Place::new();
+        let is_elsewhere = elsewhere == State::MayBeElsewhere && random.chance(40);
+        let state = if is_elsewhere { outside.path("state") } else { folder.join("state") };
         let mut world = Self {
             folder,
-            outside: Place::new(),
+            state,
+            outside,
             encrypted,
             breakage: None,
             random,
@@ -90,7 +103,7 @@ impl World {
             typical: [Duration::from_millis(50); Task::ALL.len()],
             restores: 0,
         };
-        let text = settings(&world.folder, encrypted);
+        let text = settings(&world.folder, &world.state, encrypted);
         std::fs::write(world.outside.path("settings.toml"), text).unwrap();
         world.succeed(&["init", "--no-recovery-key"]).unwrap();
         for task in [Task::Backup, Task::Replicate, Task::Copy] {
@@ -137,7 +150,10 @@ impl World {
         let ended = ended::run(self.command(args));
         let incomplete = ended.out.contains("there is no complete record");
         if !ended.is_done() || incomplete {
-            return Err(format!("{args:?} did not succeed: {ended:#?}"));
+            let mut errors = ended.errors();
+            errors.push(format!("{:?} {}", ended.code, ended.summary()["warnings"]));
+            let errors = errors.join("; ");
+            return Err(format!("{args:?} did not succeed: {errors}\n{ended:#?}"));
         }
         self.model.note_runs(&ended);
         Ok(ended)
@@ -252,6 +268,11 @@ impl World {
     pub fn took(&mut self, task: Task, time: Duration) {
         let typical = &mut self.typical[task as usize];
         *typical = (*typical * 3 + time) / 4;
+    }
+
+    /// Leaves what lies outside, to be looked at.
+    pub fn keep(&self) -> PathBuf {
+        self.outside.keep()
     }
 
     /// A folder outside, which is empty.
