@@ -22,6 +22,7 @@ fn program() -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Beside,
+    Elsewhere,
     MayBeElsewhere,
 }
 
@@ -89,7 +90,11 @@ impl World {
         let source = first_disks(&mut random);
         let encrypted = random.chance(60);
         let outside = Place::new();
-        let is_elsewhere = elsewhere == State::MayBeElsewhere && random.chance(40);
+        let is_elsewhere = match elsewhere {
+            State::Beside => false,
+            State::Elsewhere => true,
+            State::MayBeElsewhere => random.chance(40),
+        };
         let state = if is_elsewhere { outside.path("state") } else { folder.join("state") };
         let mut world = Self {
             folder,
