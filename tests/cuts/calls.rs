@@ -142,6 +142,6 @@ fn a_system_call_that_fails_is_told_or_repeated_and_loses_nothing() {
         }
     }
     let Count { runs, injected, failed } = count;
-    println!("count: failing system calls: {runs} runs, {injected} met one, {failed} failed");
+    println!("\ncount: failing system calls: {runs} runs, {injected} met one, {failed} failed");
     assert!(injected * 2 > runs, "strace made only {injected} calls of {runs} runs fail");
 }

@@ -138,7 +138,7 @@ fn sweep(name: &str, more: &[&str], steps: u64, ballast: impl Fn(&Path, u64) -> 
         }
     }
     let Count { runs, failed, checked } = count;
-    println!("count: {name}: {runs} runs, of them failed {failed:?}, {checked}");
+    println!("\ncount: {name}: {runs} runs, of them failed {failed:?}, {checked}");
     for task in ["Backup", "Replicate", "Copy", "Restore"] {
         assert!(failed.contains_key(task), "{task} never failed: {failed:?}");
     }

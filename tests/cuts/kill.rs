@@ -116,7 +116,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     }
     let Count { cycles, pairs, kills, hits, checked } = count;
     println!(
-        "count: random kills: {cycles} cycles, {pairs} of them with two processes, {kills} kills, \
+        "\ncount: random kills: {cycles} cycles, {pairs} of them with two processes, {kills} kills, \
          {hits} hit a running command, {checked}; {:.3} s a cycle",
         started.elapsed().as_secs_f64() / cycles.max(1) as f64
     );

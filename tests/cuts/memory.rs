@@ -77,7 +77,7 @@ fn memory_that_is_refused_loses_nothing_that_was_acknowledged() {
     }
     let Count { runs, done, failed, died, panicked, checked } = count;
     println!(
-        "count: refused memory: {runs} runs, {done} succeeded, {failed} failed, {died} died, \
+        "\ncount: refused memory: {runs} runs, {done} succeeded, {failed} failed, {died} died, \
          {panicked} panicked, {checked}"
     );
     assert!(failed + died + panicked > 0, "no limit was too low");

@@ -147,7 +147,7 @@ fn nothing_is_lost(kind: Kind) {
     let (count, found) = cut_the_power(kind, &knobs, None);
     let Count { cycles, cuts, hits, too_late, checked } = count;
     println!(
-        "count: power cuts on {name}: {cycles} cycles, {cuts} cuts, {hits} hit a running command, \
+        "\ncount: power cuts on {name}: {cycles} cycles, {cuts} cuts, {hits} hit a running command, \
          {too_late} ended well just after it, {checked}; {:.3} s a cycle",
         started.elapsed().as_secs_f64() / cycles.max(1) as f64
     );
@@ -187,7 +187,7 @@ fn a_power_cut_takes_what_was_not_synced_and_leaves_what_was() {
             lost += u32::from(std::fs::read(&not_synced).map_or(true, |found| found != [7; 9000]));
         }
         assert!(lost > 0, "{kind:?}: nothing that was not synced was lost in 10 cuts");
-        println!("count: power cuts on {}: {lost} of 10 unsynced files lost", kind.name());
+        println!("\ncount: power cuts on {}: {lost} of 10 unsynced files lost", kind.name());
     }
 }
 
@@ -241,7 +241,7 @@ fn a_program_that_does_not_sync_what_it_should_is_caught_by_power_cuts() {
             };
             let first: String =
                 error.lines().next().unwrap_or_default().chars().take(160).collect();
-            println!("count: {breakage:?} on {name}: caught in cycle {cycles}: {first}");
+            println!("\ncount: {breakage:?} on {name}: caught in cycle {cycles}: {first}");
         }
     }
     assert!(missed.is_empty(), "nothing was found of {missed:?}");
