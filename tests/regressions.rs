@@ -27,8 +27,10 @@ use afterimage::destination::{State, Superblock};
 use afterimage::fsio::{
     DirEntry, FileHandle, FileStat, FileSystem, OpenMode, RealFileSystem, Result as FileResult,
 };
+use afterimage::operations::{catalog_rebuild, open_repository};
 use afterimage::progress::Progress;
 use afterimage::replay::{PlanConflict, ReplayError, Replicated};
+use afterimage::settings::Settings;
 use afterimage::store::{
     Doubt, IndexTrust, InitOptions, Keyring, Own, Repository, Secret, rotate_in_place,
 };
@@ -428,4 +430,27 @@ fn a_rotation_that_cannot_read_for_a_moment_lists_its_slot_all_the_same() {
         let repository = Repository::open(&fs, root, Some(&secret), 1).unwrap();
         assert_eq!(repository.check_slots().unwrap(), [], "read {at}");
     }
+}
+
+/// What could not be read of the old catalog, for want of memory, counted as nothing: the new one
+/// was then taken for an older copy, and did not know what is damaged.
+#[test]
+fn a_rebuild_forgets_nothing_that_it_only_cannot_read_now() {
+    let world = World::small(&["root"], false);
+    world.write_disk("root", &noise(1, 9000));
+    world.backup().unwrap();
+    let text = "state_dir = \"state\"\n[repository.main]\nurl = \"repository\"\n\
+                encryption = \"none\"\n";
+    std::fs::write(world.path("settings.toml"), text).unwrap();
+    let settings = Settings::load(&world.path("settings.toml")).unwrap();
+    let rebuild = || catalog_rebuild(&settings, &name("main"), &Progress::default());
+    rebuild().unwrap();
+    Catalog::remove(&world.state_dir(), world.repository().header().id).unwrap();
+    let in_the_way = world.state_dir().join("history.sqlite-shm");
+    std::os::unix::fs::symlink("nowhere", &in_the_way).unwrap();
+    let refused = rebuild().unwrap_err().to_string();
+    assert!(refused.contains("history.sqlite failed: unable to open"), "{refused}");
+    std::fs::remove_file(in_the_way).unwrap();
+    rebuild().unwrap();
+    open_repository(&settings, &name("main")).unwrap();
 }

@@ -72,7 +72,7 @@ impl Database {
         let folder = parent_dir(path);
         check_local_folder(&folder)?;
         RealFileSystem.create_dir_all(&folder)?;
-        let error = |source| CatalogError::Sqlite { path: path.to_owned(), source };
+        let error = |source| CatalogError::sqlite(path, source);
         // Not readable by others, whatever the folder is: it tells of machines and their points.
         // SQLite gives the files beside it the same mode.
         let is_new = !path.exists();
@@ -99,7 +99,13 @@ impl Database {
     }
 
     pub fn error(&self, source: rusqlite::Error) -> CatalogError {
-        CatalogError::Sqlite { path: self.path.clone(), source }
+        CatalogError::sqlite(&self.path, source)
+    }
+
+    /// Another connection is in the way.
+    pub fn busy(&self) -> CatalogError {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        self.error(rusqlite::Error::SqliteFailure(busy, None))
     }
 
     /// Runs `work` in one transaction, which takes the write lock at once: a transaction that
@@ -193,7 +199,7 @@ fn migrate(
     path: &Path,
     migrations: &[Migration],
 ) -> Result<(), CatalogError> {
-    let error = |source| CatalogError::Sqlite { path: path.to_owned(), source };
+    let error = |source| CatalogError::sqlite(path, source);
     let known = migrations.len() as i64;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;

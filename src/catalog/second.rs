@@ -61,7 +61,10 @@ impl SecondCatalog {
     /// Busy while a command goes on that has the live one open. The live one is then as it was.
     pub fn replace_live(self) -> Result<(), CatalogError> {
         let Self { catalog, place } = self;
-        catalog.database.checkpoint()?;
+        if !catalog.database.checkpoint()? {
+            // What stays in its log would be lost with it.
+            return Err(catalog.database.busy());
+        }
         // Closing the last connection removes the log.
         drop(catalog);
         let (fs, new) = (RealFileSystem, place.path());

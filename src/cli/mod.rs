@@ -54,6 +54,11 @@ struct App {
 
 /// Runs the command that the process was started with.
 pub fn run() -> std::process::ExitCode {
+    #[cfg(feature = "simulation")]
+    if let Err(error) = crate::units::break_as_told() {
+        output::complain(&error);
+        return ExitCode::Usage.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error).into(),

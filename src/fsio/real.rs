@@ -116,9 +116,14 @@ impl FileSystem for RealFileSystem {
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|e| FileError::new("sync", path, e))
+        let sync = || {
+            let folder = File::open(path)?;
+            folder.sync_all()?;
+            // XFS that has shut down, as it does when its disk fails, says that the folder is
+            // synced; asked about the folder itself, it tells the truth.
+            folder.metadata()
+        };
+        sync().map(drop).map_err(|e| FileError::new("sync", path, e))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {

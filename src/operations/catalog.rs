@@ -46,7 +46,7 @@ pub fn catalog_rebuild(
         .map_err(StoreError::from)?;
     let id = repository.header().id;
     let second = SecondCatalog::begin(state_dir, id)?;
-    let old = Old::read(state_dir, id);
+    let old = Old::read(state_dir, id)?;
     // Before anything is in it: an older copy of the new one is to be found out, too.
     second.catalog().raise_generation(old.generation + 1)?;
     let mut report = second.catalog().sync_watched(&repository, progress)?;
@@ -87,19 +87,30 @@ struct Old {
 }
 
 impl Old {
-    fn read(state_dir: &Path, id: RepositoryId) -> Self {
+    /// What can never be read counts as nothing. What only cannot be read now is an error: else
+    /// the new catalog would come after the old one and know less.
+    fn read(state_dir: &Path, id: RepositoryId) -> Result<Self, CatalogError> {
         let mut old = Self::default();
         // Opening it would create it.
         if Catalog::path(state_dir, id).exists()
-            && let Ok(catalog) = Catalog::open(state_dir, id)
+            && let Some(catalog) = readable(Catalog::open(state_dir, id))?
         {
-            old.generation = catalog.generation().unwrap_or(0);
-            old.damaged = catalog.damaged_copies().unwrap_or_default();
-            old.points = catalog.known_points().unwrap_or_default();
+            old.generation = readable(catalog.generation())?.unwrap_or(0);
+            old.damaged = readable(catalog.damaged_copies())?.unwrap_or_default();
+            old.points = readable(catalog.known_points())?.unwrap_or_default();
         }
         let seen = History::open(state_dir).and_then(|history| history.generation(id));
-        old.generation = old.generation.max(seen.unwrap_or(0));
-        old
+        old.generation = old.generation.max(readable(seen)?.unwrap_or(0));
+        Ok(old)
+    }
+}
+
+/// `None`: it is damaged.
+fn readable<T>(read: Result<T, CatalogError>) -> Result<Option<T>, CatalogError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_passing() => Err(error),
+        Err(_) => Ok(None),
     }
 }
 

@@ -14,6 +14,17 @@ macro_rules! breakages {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
+
+        impl std::str::FromStr for Breakage {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $(stringify!($name) => Ok(Self::$name),)*
+                    _ => Err(format!("{text} is nothing that can be broken on purpose")),
+                }
+            }
+        }
     };
 }
 
@@ -98,7 +109,7 @@ pub const fn is_broken(_: Breakage) -> bool {
 }
 
 #[cfg(feature = "simulation")]
-pub use switch::{break_here, break_on_purpose, broken_here, is_broken};
+pub use switch::{break_as_told, break_here, break_on_purpose, broken_here, is_broken};
 
 #[cfg(feature = "simulation")]
 mod switch {
@@ -131,5 +142,16 @@ mod switch {
     /// Breaks one thing in the whole process, or mends all.
     pub fn break_on_purpose(what: Option<Breakage>) {
         BROKEN.store(what.map_or(NONE, |what| what as u8), Ordering::Relaxed);
+    }
+
+    /// Breaks what `AFTERIMAGE_BREAK` names, so that tests can break the program as a whole.
+    ///
+    /// # Errors
+    /// When there is no such breakage: a test that breaks nothing would prove nothing.
+    pub fn break_as_told() -> Result<(), String> {
+        match std::env::var("AFTERIMAGE_BREAK") {
+            Ok(name) => name.parse().map(|what| break_on_purpose(Some(what))),
+            Err(_) => Ok(()),
+        }
     }
 }

@@ -11,7 +11,7 @@ mod random;
 
 pub use breakage::{Breakage, is_broken};
 #[cfg(feature = "simulation")]
-pub use breakage::{break_here, break_on_purpose, broken_here};
+pub use breakage::{break_as_told, break_here, break_on_purpose, broken_here};
 pub use digest::{
     ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
     RemovalId, TreeName,
