@@ -58,6 +58,8 @@ const MIGRATIONS: &[Migration] = &[
 #[derive(Debug)]
 pub struct Catalog {
     pub(super) database: Database,
+    /// The repository that it is about.
+    pub(super) repository: RepositoryId,
     /// What stands in a pack and must not be relied on.
     pub(super) avoided: RwLock<Avoided>,
 }
@@ -114,7 +116,7 @@ impl Catalog {
             }
         })?;
         if found == repository.0 {
-            let catalog = Self { database, avoided: RwLock::default() };
+            let catalog = Self { database, repository, avoided: RwLock::default() };
             catalog.load_avoided()?;
             Ok(catalog)
         } else {

@@ -4,7 +4,7 @@ use super::generation::bump;
 use super::objects::digest;
 use super::{Catalog, CatalogError};
 use crate::point::{Manifest, Point};
-use crate::units::{Name, PointId, Sequence};
+use crate::units::{Name, PointId, Sequence, readable};
 use rusqlite::{Row, params};
 use std::collections::BTreeSet;
 
@@ -149,9 +149,16 @@ impl Catalog {
     }
 
     fn parse(&self, (id, manifest): (PointId, String)) -> Result<Point, CatalogError> {
-        let manifest: Manifest = serde_json::from_str(&manifest)
-            .map_err(|e| self.damaged(format!("the manifest of point {}: {e}", id.short())))?;
+        let manifest: Manifest =
+            serde_json::from_str(&manifest).map_err(|e| self.damaged_manifest(id, &readable(e)))?;
+        // The file is one of its own, which may be damaged: what it holds is believed no more than
+        // what the repository holds.
+        manifest.check(self.repository).map_err(|reason| self.damaged_manifest(id, &reason))?;
         Ok(Point { id, manifest })
+    }
+
+    fn damaged_manifest(&self, id: PointId, reason: &str) -> CatalogError {
+        self.damaged(format!("the manifest of point {}: {reason}", id.short()))
     }
 
     fn damaged(&self, reason: String) -> CatalogError {

@@ -5,6 +5,7 @@
 use super::args::GlobalArgs;
 use super::failure::Failure;
 use crate::report::{ErrorReport, ExitCode, Message};
+use crate::units::printable;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +26,8 @@ impl Output {
     /// What was asked for, for people.
     pub fn result(&self, text: &str) {
         if !self.json {
-            self.print(text);
+            // It may tell names of files, hosts and notes that somebody else chose.
+            self.print(&printable(text));
         }
     }
 
@@ -55,7 +57,7 @@ impl Output {
     /// A warning for people; programs find it in the summary.
     pub fn warning(&self, text: &str) {
         if !self.json {
-            complain(&format!("afterimage: warning: {text}"));
+            complain(&printable(&format!("afterimage: warning: {text}")));
         }
     }
 
@@ -64,10 +66,10 @@ impl Output {
         if self.json {
             Self::error_as_json(failure);
         } else if failure.problems.is_empty() {
-            complain(&format!("afterimage: {}", failure.message));
+            complain(&printable(&format!("afterimage: {}", failure.message)));
         } else {
             // Each problem begins with its own place: FILE:LINE:COLUMN.
-            complain(&failure.message);
+            complain(&printable(&failure.message));
         }
     }
 

@@ -78,6 +78,7 @@ impl DeviceClaim {
 ///   straight to what it lies on, nor to a sibling that shares it.
 /// - Values of different boots tell nothing: `boot_id` then differs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DeviceActivity {
     /// Random name of this run of the kernel.
     pub boot_id: String,

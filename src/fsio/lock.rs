@@ -1,6 +1,7 @@
 //! Locks that the kernel drops when their holder dies.
 
 use super::{FileError, FileSystem, Result, parent_dir};
+use crate::units::readable;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -39,7 +40,9 @@ impl LockHolder {
 
 impl std::fmt::Display for LockHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (process {} on {})", self.work, self.pid, self.host)
+        // Whoever can write to the lock's file wrote it.
+        let (work, host) = (readable(&self.work), readable(&self.host));
+        write!(f, "{work} (process {} on {host})", self.pid)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::fsio::{self, FileKind};
 use crate::store::{Damage, Repository, StoreError, WriterSession, open_document, seal_document};
-use crate::units::Hex;
+use crate::units::{Hex, readable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -63,7 +63,7 @@ impl DocumentKind {
         for entry in fs.list(folder)? {
             let damage = |reason: String| Damage::Document {
                 kind: self.word,
-                name: entry.name.chars().take(80).collect(),
+                name: readable(entry.name.chars().take(80).collect::<String>()),
                 reason,
             };
             if entry.kind != FileKind::File {
@@ -100,6 +100,6 @@ impl DocumentKind {
         mut bytes: Vec<u8>,
     ) -> Result<T, String> {
         let json = open_document(repository.keys(), self.magic, FORMAT, &mut bytes)?;
-        serde_json::from_slice(json).map_err(|e| e.to_string())
+        serde_json::from_slice(json).map_err(readable)
     }
 }

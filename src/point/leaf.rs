@@ -117,10 +117,13 @@ impl Leaf {
                 rest = after;
             }
         }
-        if left == 0 && rest.is_empty() {
-            Ok(Self { spans })
-        } else {
+        let leaf = Self { spans };
+        if left > 0 || !rest.is_empty() {
             Err("its spans do not fill the region")
+        } else if leaf.is_hole() {
+            Err("it holds only zeros, and such a region has no leaf")
+        } else {
+            Ok(leaf)
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::fsio;
 use crate::store::{Damage, Repository, StoreError, WriterSession, open_document, seal_document};
 use crate::units::{
     DISK_BYTES_MAX, DiskId, MachineId, Name, PointId, RepositoryId, RunId, Sequence, TreeName,
+    readable,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -128,7 +129,11 @@ impl Manifest {
         self.disks.iter().map(DiskEntry::tree).chain(definition)
     }
 
-    fn check(&self, repository: RepositoryId) -> Result<(), String> {
+    /// Whether it can be one of this repository, wherever it was read.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn check(&self, repository: RepositoryId) -> Result<(), String> {
         let names: BTreeSet<&Name> = self.disks.iter().map(|disk| &disk.name).collect();
         let files: BTreeSet<&Name> = self.definition.iter().map(|file| &file.name).collect();
         let largest = self.trees().map(|tree| tree.size_bytes).max().unwrap_or(0);
@@ -229,7 +234,7 @@ pub fn load_point(repository: &Repository, id: PointId) -> Result<Point, StoreEr
 
 fn decode(repository: &Repository, mut bytes: Vec<u8>) -> Result<Manifest, String> {
     let json = open_document(repository.keys(), MAGIC, FORMAT, &mut bytes)?;
-    let manifest: Manifest = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let manifest: Manifest = serde_json::from_slice(json).map_err(readable)?;
     manifest.check(repository.keys().repository())?;
     Ok(manifest)
 }

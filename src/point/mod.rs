@@ -35,7 +35,7 @@ pub use manifest::{
     Consistency, DiskEntry, FileEntry, Manifest, Point, PreparedPoint, Provenance, commit_point,
     load_point, prepare_point,
 };
-pub use node::FAN_OUT;
+pub use node::{FAN_OUT, Node};
 pub use reach::Reach;
 pub use region::{RegionContext, RegionStore};
 pub use removal::{Removal, commit_removal, removed_among};

@@ -14,10 +14,12 @@ use crate::units::{DIGEST_BYTES, TreeName};
 pub const FAN_OUT: usize = 256;
 const MAGIC: u8 = b'N';
 const BITMAP_BYTES: usize = FAN_OUT / 8;
+/// The root over 2^64 regions is no higher.
+const LEVEL_MAX: u8 = 8;
 
 /// A decoded node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub struct Node {
     /// [`FAN_OUT`] children.
     pub children: Vec<Option<TreeName>>,
 }
@@ -29,6 +31,7 @@ impl Default for Node {
 }
 
 impl Node {
+    /// The encoded form, from which its name follows.
     pub fn encode(&self, level: u8) -> Vec<u8> {
         let mut bytes = vec![MAGIC, level];
         bytes.resize(2 + BITMAP_BYTES, 0);
@@ -41,7 +44,14 @@ impl Node {
         bytes
     }
 
+    /// Reads a node of this level.
+    ///
+    /// # Errors
+    /// Names the invariant that it breaks.
     pub fn decode(bytes: &[u8], level: u8) -> Result<Self, &'static str> {
+        if !(1..=LEVEL_MAX).contains(&level) {
+            return Err("no node is of this level");
+        }
         let rest = bytes.strip_prefix(&[MAGIC, level]).ok_or("it is no node of this level")?;
         let (bitmap, names) = rest.split_first_chunk::<BITMAP_BYTES>().ok_or("it was cut off")?;
         let (names, []) = names.as_chunks::<DIGEST_BYTES>() else {
@@ -54,7 +64,14 @@ impl Node {
                 *child = Some(TreeName(*names.next().ok_or("children are missing")?));
             }
         }
-        if names.next().is_none() { Ok(node) } else { Err("it has too many children") }
+        if names.next().is_some() {
+            Err("it has too many children")
+        } else if bitmap == &[0; BITMAP_BYTES] {
+            // Else a few that point to each other would take for ever to walk, and hold nothing.
+            Err("it has no children")
+        } else {
+            Ok(node)
+        }
     }
 }
 
@@ -97,6 +114,6 @@ mod tests {
     fn the_root_is_just_high_enough() {
         let levels: Vec<u8> = [0, 1, 2, 256, 257, 65536, 65537].map(root_level).to_vec();
         assert_eq!(levels, [0, 0, 1, 1, 2, 2, 3]);
-        assert!(root_level(u64::MAX) <= 8);
+        assert!(root_level(u64::MAX) <= LEVEL_MAX);
     }
 }

@@ -115,6 +115,19 @@ impl Codec {
         }
     }
 
+    /// Whether `bytes` may decode to `plain_len` bytes, by what they say themselves: whoever has to
+    /// make room for them asks first.
+    pub fn may_be(encoding: Encoding, bytes: &[u8], plain_len: u32) -> bool {
+        match encoding {
+            Encoding::Raw => bytes.len() == plain_len as usize,
+            Encoding::Zstd => match zstd::zstd_safe::get_frame_content_size(bytes) {
+                Ok(Some(len)) => len == u64::from(plain_len),
+                Ok(None) => true,
+                Err(_) => false,
+            },
+        }
+    }
+
     /// Decodes into `plain`, whose length is the length that the object must have. Memory is
     /// bounded by it, whatever the frame claims. `false` when the bytes do not decode to exactly
     /// that length.
@@ -158,6 +171,10 @@ mod tests {
         assert!(!codec.decode(Encoding::Zstd, &bomb, &mut [0; 1000]));
         assert!(!codec.decode(Encoding::Zstd, &bomb[..10], &mut vec![0; 1 << 20]));
         assert!(!codec.decode(Encoding::Raw, &bomb, &mut [0; 10]));
+        assert!(Codec::may_be(Encoding::Zstd, &bomb, 1 << 20));
+        assert!(!Codec::may_be(Encoding::Zstd, &bomb, 1 << 26));
+        assert!(!Codec::may_be(Encoding::Raw, &bomb, 1 << 20));
+        assert!(!Codec::may_be(Encoding::Zstd, b"no frame", 1 << 26));
         assert!(codec.decode(Encoding::Zstd, &bomb, &mut vec![0; 1 << 20]));
     }
 }

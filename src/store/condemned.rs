@@ -6,7 +6,7 @@
 
 use super::{Damage, Repository, StoreError, WriterSession, open_document, seal_document};
 use crate::fsio::{self, FileKind};
-use crate::units::{CollectionEpoch, ListId, PackName, RunId};
+use crate::units::{CollectionEpoch, ListId, PackName, RunId, readable};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -129,8 +129,10 @@ impl Repository {
             return Err(damaged("its content does not match its name".to_owned()));
         }
         let json = open_document(self.keys(), MAGIC, FORMAT, &mut bytes).map_err(damaged)?;
-        let list: CondemnedList =
-            serde_json::from_slice(json).map_err(|e| damaged(e.to_string()))?;
+        let list: CondemnedList = serde_json::from_slice(json).map_err(|e| damaged(readable(e)))?;
+        if list.stage == Stage::Idle && !list.packs.is_empty() {
+            return Err(damaged("it is idle, and yet it names packs".to_owned()));
+        }
         Ok(Some(list))
     }
 

@@ -11,7 +11,7 @@ use super::{
     Encryption, KeyringError, Keys, Layout, Repository, Secret, StoreError, WriterSession,
 };
 use crate::fsio::{self, FileSystem, OpenMode};
-use crate::units::{Hex, RepositoryId, RunId, SlotId};
+use crate::units::{Hex, RepositoryId, RunId, SlotId, readable};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -119,14 +119,14 @@ impl KeyExport {
         struct AnyExport {
             format: u64,
         }
-        let any: Any = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let any: Any = serde_json::from_slice(bytes).map_err(readable)?;
         let found = any.export.format;
         if found != EXPORT_FORMAT {
             return Err(format!(
                 "it has format {found}, this version of afterimage reads {EXPORT_FORMAT}"
             ));
         }
-        let Sealed { export, sha256 } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let Sealed { export, sha256 } = serde_json::from_slice(bytes).map_err(readable)?;
         if export.digest().map_err(|e| e.to_string())? != sha256 {
             return Err("it is damaged: its content does not match its digest".to_owned());
         }

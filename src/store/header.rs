@@ -2,7 +2,7 @@
 
 use super::{Keys, StoreError};
 use crate::chunk::CutParameters;
-use crate::units::{Hex, RepositoryId};
+use crate::units::{Hex, RepositoryId, readable};
 use std::path::Path;
 
 /// The newest repository format that is read and written here.
@@ -81,7 +81,7 @@ impl Header {
     /// Reads a header without trusting it yet: the keys that can check it are found with its help.
     pub(super) fn decode(text: &[u8], path: &Path) -> Result<UncheckedHeader, StoreError> {
         let damaged = |reason: String| StoreError::Header { path: path.to_owned(), reason };
-        let any: Any = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
+        let any: Any = serde_json::from_slice(text).map_err(|e| damaged(readable(e)))?;
         if any.header.format == 0 {
             return Err(damaged("a format of 0 does not exist".to_owned()));
         }
@@ -92,7 +92,7 @@ impl Header {
                 known: REPOSITORY_FORMAT,
             });
         }
-        let sealed: Sealed = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
+        let sealed: Sealed = serde_json::from_slice(text).map_err(|e| damaged(readable(e)))?;
         sealed.header.cut.check()?;
         Ok(UncheckedHeader { header: sealed.header, mac: sealed.mac.0 })
     }

@@ -39,6 +39,10 @@ impl Opener {
                 opened.ok_or("its seal is broken")?
             }
         };
+        // A trailer may say 64 MiB of each of its objects, whatever there is of them.
+        if !Codec::may_be(entry.encoding, encoded, entry.plain_len) {
+            return Err("it does not have the length that it should have");
+        }
         self.plain.resize(entry.plain_len as usize, 0);
         if !self.codec.decode(entry.encoding, encoded, &mut self.plain) {
             return Err("it does not decompress");

@@ -8,6 +8,7 @@ mod ids;
 mod keep;
 mod name;
 mod random;
+mod readable;
 
 pub use breakage::{Breakage, is_broken};
 #[cfg(feature = "simulation")]
@@ -24,6 +25,7 @@ pub use name::{InvalidName, NAME_CHARS_MAX, Name};
 pub use random::fill_random;
 #[cfg(feature = "simulation")]
 pub use random::seed_random;
+pub use readable::{printable, readable};
 
 /// One kibibyte in bytes.
 pub const KIB: u64 = 1024;

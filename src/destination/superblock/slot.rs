@@ -68,6 +68,10 @@ fn digest(header: &[u8], payload: &[u8]) -> [u8; 32] {
 
 /// The whole slot, or why the record does not fit.
 pub(super) fn encode(record: &ReplicaRecord, generation: u64) -> Result<Vec<u8>, String> {
+    if !record.is_possible() {
+        // It would be written, and then not be read.
+        return Err("a disk is in it twice, is too large, or has an unknown target".to_owned());
+    }
     let payload = serde_json::to_vec(record).map_err(|e| e.to_string())?;
     let len_max = SLOT_BYTES - HEADER_BYTES;
     if payload.len() > len_max {
@@ -109,7 +113,14 @@ pub(super) fn decode(slot: &[u8], index: u64) -> Result<Slot, SlotFault> {
         return Err(SlotFault::Misplaced);
     }
     let record = match version {
-        VERSION => Ok(serde_json::from_slice(payload).map_err(|_| SlotFault::Senseless)?),
+        VERSION => {
+            let record: Box<ReplicaRecord> =
+                serde_json::from_slice(payload).map_err(|_| SlotFault::Senseless)?;
+            if !record.is_possible() {
+                return Err(SlotFault::Senseless);
+            }
+            Ok(record)
+        }
         newer => Err(newer),
     };
     if generation > GENERATION_MAX || version == 0 {

@@ -6,8 +6,9 @@
 //! ```
 
 use crate::destination::{JournalRef, TargetIdentity};
-use crate::units::{Epoch, Name, PointId, ReplicaId, RepositoryId, Sequence};
+use crate::units::{DISK_BYTES_MAX, Epoch, Name, PointId, ReplicaId, RepositoryId, Sequence};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A point, as the superblock remembers it.
@@ -105,6 +106,18 @@ pub struct ReplicaRecord {
     pub state: State,
     /// Its disks, in the order that journals number them.
     pub disks: Vec<DiskRecord>,
+}
+
+impl ReplicaRecord {
+    /// Whether there can be such a replica: what is read from a file need not be.
+    pub(super) fn is_possible(&self) -> bool {
+        let is_seeding = matches!(self.state, State::Seeding { .. });
+        let names: BTreeSet<&Name> = self.disks.iter().map(|disk| &disk.name).collect();
+        names.len() == self.disks.len()
+            && self.disks.iter().all(|disk| {
+                disk.size_bytes <= DISK_BYTES_MAX && (is_seeding || disk.identity.is_some())
+            })
+    }
 }
 
 /// Why a state may not follow another.

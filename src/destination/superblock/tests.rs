@@ -2,7 +2,9 @@ use super::*;
 use crate::destination::{JournalRef, Target, TargetIdentity};
 use crate::fsio::RealFileSystem;
 use crate::testing::{CutFileSystem, LastOperation};
-use crate::units::{Epoch, JournalDigest, PointId, ReplicaId, RepositoryId, Sequence};
+use crate::units::{
+    DISK_BYTES_MAX, Epoch, JournalDigest, PointId, ReplicaId, RepositoryId, Sequence,
+};
 use proptest::prelude::*;
 use std::fs;
 
@@ -326,7 +328,7 @@ proptest! {
         state in 0_usize..5,
         epoch in any::<u64>(),
         generation in 0_u64..1 << 62,
-        size_bytes in any::<u64>(),
+        size_bytes in 0..=DISK_BYTES_MAX,
         mtime_ns in any::<i128>(),
     ) {
         let mut record = record(states()[state].clone(), epoch);

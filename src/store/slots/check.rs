@@ -4,7 +4,7 @@ use super::{Change, Flaw, IndexState, SLOT_BYTES_MAX, Slot, SlotLabel, digest, r
 use crate::fsio::{self, DirEntry, FileKind, FileSystem};
 use crate::store::header::{HEADER_BYTES_MAX, Header};
 use crate::store::{Encryption, Keys, Layout, StoreError};
-use crate::units::{Hex, SlotId};
+use crate::units::{Hex, SlotId, readable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What opens a slot.
@@ -101,7 +101,7 @@ pub enum SlotProblem {
         slot: SlotId,
     },
     /// A file among the slots is none.
-    #[error("keys/{name} is no key slot; nothing of afterimage put it there")]
+    #[error("keys/{} is no key slot; nothing of afterimage put it there", readable(name))]
     Foreign {
         /// Its name.
         name: String,

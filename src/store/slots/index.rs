@@ -5,7 +5,7 @@
 
 use crate::fsio::{self, FileSystem};
 use crate::store::{Keys, Layout, StoreError, WriterSession};
-use crate::units::{Hex, RepositoryId, SlotId};
+use crate::units::{Hex, RepositoryId, SlotId, readable};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,14 +109,14 @@ impl Index {
 
     /// Reads an index; without keys its code is not checked.
     pub fn decode(text: &[u8], keys: Option<&Keys>) -> Result<Self, String> {
-        let any: Any = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let any: Any = serde_json::from_slice(text).map_err(readable)?;
         if any.index.format != INDEX_FORMAT {
             let found = any.index.format;
             return Err(format!(
                 "it has format {found}, this version of afterimage reads {INDEX_FORMAT}"
             ));
         }
-        let sealed: Sealed = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let sealed: Sealed = serde_json::from_slice(text).map_err(readable)?;
         // What it says may be the same with other white space. It was damaged all the same.
         if sealed.encode().map_err(|e| e.to_string())? != text {
             return Err("its bytes are not those that were written".to_owned());

@@ -23,7 +23,7 @@ use super::keys::{KEY_BYTES, SecretKey, derive};
 use super::seal::{Sealer, TAG_BYTES};
 use super::{Layout, StoreError, WriterSession};
 use crate::fsio::{self, FileKind, FileSystem};
-use crate::units::{Hex, RepositoryId, SlotId, fill_random};
+use crate::units::{Hex, RepositoryId, SlotId, fill_random, readable};
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -143,7 +143,7 @@ enum Flaw {
 
 impl Slot {
     fn decode(text: &[u8]) -> Result<Self, Flaw> {
-        let damaged = |error: serde_json::Error| Flaw::Damaged(error.to_string());
+        let damaged = |error: serde_json::Error| Flaw::Damaged(readable(error));
         let AnySlot { format } = serde_json::from_slice(text).map_err(damaged)?;
         if format > SLOT_FORMAT {
             return Err(Flaw::Newer(format));

@@ -74,6 +74,11 @@ impl SimulatedDisk {
         self.state().settle();
     }
 
+    /// Files that were removed take no memory any more; nobody may have them open.
+    pub fn forget_removed(&self) {
+        self.state().drop_nameless();
+    }
+
     /// How many changes wait.
     pub fn waiting(&self) -> usize {
         self.state().waiting()

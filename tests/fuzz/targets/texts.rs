@@ -1,0 +1,199 @@
+//! What people write: settings, schedules, points, names, recovery keys.
+
+use afterimage::point::check_note;
+use afterimage::recover::{PointChoice, choose_point};
+use afterimage::settings::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, COMPRESSION_LEVELS, LOCK_DAYS_MAX, Settings, SettingsErrors,
+};
+use afterimage::store::{RecoveryKey, SlotLabel};
+use afterimage::testing::{machine, point};
+use afterimage::units::{Hex, Name, format_bytes, parse_bytes};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "/etc/afterimage/afterimage.toml";
+
+pub fn settings(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    match Settings::parse(text, Path::new(FILE)) {
+        Ok(settings) => {
+            check_settings(&settings);
+            true
+        }
+        Err(errors) => {
+            check_errors(&errors, text);
+            false
+        }
+    }
+}
+
+fn check_settings(settings: &Settings) {
+    assert!(settings.state_dir.is_absolute());
+    assert!(!settings.repositories.is_empty());
+    let mut sources: Vec<&PathBuf> = Vec::new();
+    for (name, repository) in &settings.repositories {
+        assert_eq!(name, &repository.name);
+        assert!(repository.path.is_absolute());
+        let sizes = CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX;
+        assert!(
+            repository.chunk_bytes.is_none_or(|it| it.is_power_of_two() && sizes.contains(&it))
+        );
+        assert!(COMPRESSION_LEVELS.contains(&repository.compression_level));
+        assert!(repository.gc_fill_percent <= 95);
+    }
+    for (name, machine) in &settings.machines {
+        assert_eq!(name, &machine.name);
+        assert!(settings.repositories.contains_key(&machine.repository));
+        assert!(!machine.disks.is_empty() && machine.lock_days <= LOCK_DAYS_MAX);
+        assert!(machine.prune_max_percent <= 100 && machine.definition.len() <= 16);
+        if let Some(keep) = &machine.keep {
+            let counts =
+                [keep.last, keep.hourly, keep.daily, keep.weekly, keep.monthly, keep.yearly];
+            assert!(counts.iter().any(|count| *count > 0) || keep.within.is_some());
+        }
+        sources.extend(machine.disks.iter().map(|disk| &disk.source.path));
+    }
+    let mut targets: Vec<&PathBuf> = Vec::new();
+    for (name, replica) in &settings.replicas {
+        assert_eq!(name, &replica.name);
+        let machine = &settings.machines[&replica.machine];
+        let mut names: Vec<&Name> = replica.disks.iter().map(|disk| &disk.name).collect();
+        let mut expected: Vec<&Name> = machine.disks.iter().map(|disk| &disk.name).collect();
+        names.sort();
+        expected.sort();
+        assert_eq!(names, expected, "a replica has the disks of its machine");
+        targets.extend(replica.disks.iter().map(|disk| &disk.target));
+    }
+    assert!(!targets.iter().any(|target| sources.contains(target)), "a source is a target");
+    targets.sort();
+    assert!(targets.windows(2).all(|pair| pair[0] != pair[1]), "a target is there twice");
+}
+
+fn check_errors(errors: &SettingsErrors, text: &str) {
+    assert!(!errors.problems.is_empty() && errors.problems.len() <= 200);
+    let lines = text.split('\n').count();
+    for problem in &errors.problems {
+        assert!((1..=lines + 1).contains(&problem.line), "line {} of {lines}", problem.line);
+        assert!(problem.column >= 1 && !problem.message.is_empty());
+        let rendered = problem.render(&errors.file);
+        let disturbs = |c: char| c.is_control() && c != '\n';
+        assert!(!rendered.chars().any(disturbs), "a message disturbs the terminal: {rendered:?}");
+        assert!(rendered.len() < 4096, "an endless message: {} bytes", rendered.len());
+    }
+    assert!(!errors.to_string().is_empty());
+}
+
+/// A cron expression, in settings that are right otherwise.
+pub fn schedule(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let settings = format!(
+        "timezone = \"Europe/Berlin\"\n[repository.main]\nurl = \"/srv/a\"\nencryption = \"none\"\n\
+         [machine.web01]\nrepository = \"main\"\nschedule = {}\n[[machine.web01.disk]]\n\
+         name = \"root\"\nsource = {{ image = \"/srv/vm/root.raw\" }}\n",
+        toml::Value::String(text.to_owned())
+    );
+    match Settings::parse(&settings, Path::new(FILE)) {
+        Ok(settings) => {
+            let machine = settings.machines.values().next().unwrap();
+            let schedule = machine.schedule.as_ref().unwrap();
+            assert_eq!(schedule.expression, text.trim());
+            assert_eq!(schedule.timezone, "Europe/Berlin");
+            true
+        }
+        Err(errors) => {
+            check_errors(&errors, &settings);
+            false
+        }
+    }
+}
+
+/// What a user writes for a point.
+pub fn point_choice(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let points = [point(0x12, 1, 1_000_000_000, &[]), point(0xab, 2, 1_800_000_000, &[])];
+    let mut accepted = false;
+    for zone in ["UTC", "Europe/Berlin", "Pacific/Apia"] {
+        let zone = jiff::tz::TimeZone::get(zone).unwrap();
+        match PointChoice::parse(text, &zone) {
+            Ok(choice) => {
+                accepted = true;
+                check_choice(&choice, &zone);
+                if let Err(error) = choose_point(&points, &machine(), &choice) {
+                    assert!(!error.to_string().chars().any(char::is_control));
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!text.chars().any(char::is_control) && text.len() < 2000, "{text:?}");
+            }
+        }
+    }
+    accepted
+}
+
+/// A choice that is written in its plainest form is the same one.
+fn check_choice(choice: &PointChoice, zone: &jiff::tz::TimeZone) {
+    let text = match choice {
+        PointChoice::Latest => "latest".to_owned(),
+        PointChoice::Sequence(number) => format!("#{number}"),
+        PointChoice::Id(digits) => digits.clone(),
+        PointChoice::At(time) => time.to_string(),
+    };
+    assert_eq!(PointChoice::parse(&text, zone).as_ref(), Ok(choice), "{text:?}");
+}
+
+/// Names, labels, notes, sizes and digits; each is kept as it is or refused.
+pub fn names(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let mut accepted = false;
+    if let Ok(name) = text.parse::<Name>() {
+        accepted = true;
+        assert_eq!(name.as_str(), text);
+        let path = Path::new("/folder").join(name.as_str());
+        assert_eq!(path.parent(), Some(Path::new("/folder")), "a name leaves its folder");
+        assert_eq!(path.components().count(), 3);
+    }
+    if let Ok(label) = text.parse::<SlotLabel>() {
+        accepted = true;
+        assert_eq!(label.as_str(), text);
+        assert!(!text.chars().any(char::is_control) && text.chars().count() <= 64);
+    }
+    if check_note(text).is_ok() {
+        accepted = true;
+        assert!(!text.chars().any(char::is_control) && text.chars().count() <= 200);
+    }
+    if let Some(bytes) = parse_bytes(text) {
+        accepted = true;
+        assert!(!format_bytes(bytes).is_empty());
+        assert_eq!(parse_bytes(&bytes.to_string()), Some(bytes));
+    }
+    if let Ok(hex) = text.parse::<Hex<16>>() {
+        accepted = true;
+        assert_eq!(hex.to_string(), text.to_ascii_lowercase());
+    }
+    accepted
+}
+
+/// A recovery key as somebody typed it.
+pub fn recovery_key(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    match RecoveryKey::parse(text) {
+        Ok(key) => {
+            let written = key.text();
+            assert_eq!(*RecoveryKey::parse(&written).unwrap().text(), *written);
+            let meant = text.chars().filter(|c| !c.is_whitespace() && *c != '-');
+            let meant: String = meant
+                .map(|c| match c.to_ascii_uppercase() {
+                    'O' => '0',
+                    'I' | 'L' => '1',
+                    other => other,
+                })
+                .collect();
+            assert_eq!(meant, written.replace('-', ""), "a typing error was passed over");
+            true
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            false
+        }
+    }
+}
