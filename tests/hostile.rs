@@ -25,7 +25,7 @@ fn cut() -> CutParameters {
 }
 
 fn disk_in_memory() -> Arc<dyn FileSystem> {
-    Arc::new(SimulatedDisk::new().unwrap())
+    Arc::new(SimulatedDisk::new())
 }
 
 /// A few nodes without children that point to each other would have taken for ever to walk.

@@ -397,7 +397,7 @@ fn a_promoted_replica_is_refused_as_such_while_its_guest_runs() {
 #[test]
 fn a_rotation_that_cannot_read_for_a_moment_lists_its_slot_all_the_same() {
     let (root, key) = (Path::new("/r/repository"), Path::new("/r/key"));
-    let template = SimulatedDisk::new().unwrap();
+    let template = SimulatedDisk::new();
     template.create_dir_all(root).unwrap();
     template.open(key, OpenMode::CreateNew).unwrap().write_all_at(&[7; 32], 0).unwrap();
     let secret = |fs: &Arc<dyn FileSystem>| Secret::from_key_file(fs.as_ref(), key).unwrap();
@@ -408,7 +408,7 @@ fn a_rotation_that_cannot_read_for_a_moment_lists_its_slot_all_the_same() {
         InitOptions { cut: small_cut(), secret: Some(&secret_now), recovery_key: None, now };
     Repository::init(&fs, root, &options).unwrap();
     for at in 0.. {
-        let disk = template.copy().unwrap();
+        let disk = template.copy();
         let is_read = |step| matches!(step, Step::Open | Step::Look | Step::Read);
         let failing = Arc::new(Failing::new(is_read, at, Span::Once, Verdict::Fail(libc::EINTR)));
         let failing_fs: Arc<dyn FileSystem> = disk.directed(failing.clone());

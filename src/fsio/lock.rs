@@ -84,7 +84,10 @@ impl FileLock {
         mode: LockMode,
         holder: &LockHolder,
     ) -> Result<Self, LockError> {
-        fs.create_dir_all(&parent_dir(path))?;
+        let folder = parent_dir(path);
+        if fs.stat(&folder)?.is_none() {
+            fs.create_dir_all(&folder)?;
+        }
         let mut file = open_plain(&fs.lock_path(path)?)
             .map_err(|e| FileError::new("open the lock", path, e))?;
         let taken = match mode {

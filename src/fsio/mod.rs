@@ -95,7 +95,8 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug {
     /// Removes a file's name.
     fn remove_file(&self, path: &Path) -> Result<()>;
 
-    /// Creates a folder (mode 0700) and those above it, and syncs each new name.
+    /// Creates a folder (mode 0700) and those above it. When this returns, its name is durable,
+    /// whoever created it.
     fn create_dir_all(&self, path: &Path) -> Result<()>;
 
     /// Makes the names in `path` durable.

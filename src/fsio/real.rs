@@ -59,6 +59,25 @@ impl FileStat {
     }
 }
 
+impl RealFileSystem {
+    /// Whoever created what is in `folder` may not have come to sync it. Where this process could
+    /// not have created it either, there is nothing to make durable.
+    fn sync_found(&self, folder: &Path) -> Result<()> {
+        use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+        match self.sync_dir(folder) {
+            Err(error)
+                if matches!(
+                    error.source.kind(),
+                    InvalidInput | PermissionDenied | ReadOnlyFilesystem
+                ) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
 impl FileSystem for RealFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn FileHandle>> {
         let mut options = OpenOptions::new();
@@ -103,15 +122,19 @@ impl FileSystem for RealFileSystem {
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
-        if path.as_os_str().is_empty() || path.is_dir() {
+        if path.as_os_str().is_empty() {
             return Ok(());
         }
         let parent = super::parent_dir(path);
+        if path.is_dir() {
+            return self.sync_found(&parent);
+        }
         self.create_dir_all(&parent)?;
         match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-            Err(e) => Err(FileError::new("create", path, e)),
-            Ok(()) => self.sync_dir(&parent),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+                Err(FileError::new("create", path, e))
+            }
+            _ => self.sync_dir(&parent),
         }
     }
 

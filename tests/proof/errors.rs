@@ -142,7 +142,7 @@ fn fail(
     counts.injected += 1;
     // Of what was not synced, nothing needs to be there after the next power cut.
     for state in lab.disk.crash_states(random.split(), effort.states) {
-        let after = lab.with_disk(state.map_err(|error| error.to_string())?, false);
+        let after = lab.beside(state);
         counts.states += 1;
         check(&after, &mut known.clone())
             .map_err(|finding| format!("then without power: {finding}"))?;

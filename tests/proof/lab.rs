@@ -103,7 +103,7 @@ pub fn copy_files(from: &Path, to: &Path) {
 impl Lab {
     /// No repository yet.
     pub fn new(seed: u64, encrypted: bool) -> Self {
-        let disk = SimulatedDisk::new().unwrap();
+        let disk = SimulatedDisk::new();
         let standbys = REPLICAS.map(|(replica, _)| format!("/{replica}"));
         for folder in standbys.iter().map(String::as_str).chain(["/r", RESTORED]) {
             disk.create_dir_all(Path::new(folder)).unwrap();
@@ -141,9 +141,15 @@ impl Lab {
         Self { disk, ground, host, machines: self.machines.clone(), ..*self }
     }
 
+    /// Another disk beside the same sources and catalogs: to look at what it holds.
+    pub fn beside(&self, disk: SimulatedDisk) -> Self {
+        let ground = Arc::clone(&self.ground);
+        Self { disk, ground, machines: self.machines.clone(), ..*self }
+    }
+
     /// An independent copy of all of it.
     pub fn copy(&self) -> Self {
-        self.with_disk(self.disk.copy().unwrap(), true)
+        self.with_disk(self.disk.copy(), true)
     }
 
     pub fn fs(&self) -> Arc<dyn FileSystem> {

@@ -26,7 +26,8 @@ fn number(variable: &str, default: u64) -> u64 {
 fn sweep_all(names: &[&str]) {
     let (first, rounds) =
         (number("AFTERIMAGE_PROOF_SEED", 0), number("AFTERIMAGE_PROOF_ROUNDS", 2));
-    let effort = Effort { states: number("AFTERIMAGE_PROOF_STATES", 12), go_on_every: 16 };
+    let states = number("AFTERIMAGE_PROOF_STATES", 12);
+    let effort = Effort { states, go_on_every: number("AFTERIMAGE_PROOF_GO_ON", 16) };
     let mut counts = Counts::default();
     for case in CASES.iter().filter(|case| names.contains(&case.name)) {
         for seed in first..first + rounds {

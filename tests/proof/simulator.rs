@@ -271,7 +271,7 @@ impl History {
         self.counts.states += 1;
         let states = self.lab.disk.crash_states(self.random.split(), 1 + self.random.below(9));
         let state = states.last().ok_or("a crash leaves nothing")?;
-        let after = self.lab.with_disk(state.map_err(|error| error.to_string())?, false);
+        let after = self.lab.with_disk(state, false);
         for host in 0..HOSTS {
             if self.random.chance(70) {
                 copy_files(&self.lab.on_host(host).state_dir(), &after.on_host(host).state_dir());
@@ -305,11 +305,10 @@ impl History {
         // And all of it is on the medium.
         let states = lab.disk.crash_states(Random::new(self.seed), 3);
         for state in states {
-            let state = state.map_err(|error| error.to_string())?;
             self.counts.states += 1;
             let mut after = known.clone();
             after.power_cut();
-            check(&lab.with_disk(state, false), &mut after)
+            check(&lab.beside(state), &mut after)
                 .map_err(|finding| format!("then without power: {finding}"))?;
         }
         Ok(())

@@ -150,13 +150,12 @@ impl Sweep<'_> {
             Err(error) => return Err(format!("it failed by itself: {error}")),
         }
         self.counts.cuts += 1;
-        let killed = lab.disk.copy().map_err(|error| error.to_string())?;
+        let killed = lab.disk.copy();
         let interrupted = done.is_err();
         self.state(&lab, &known, interrupted, killed, &mut random)
             .map_err(|what| format!("killed: {what}"))?;
         let states = lab.disk.crash_states(random.split(), self.effort.states);
         for (number, state) in states.enumerate() {
-            let state = state.map_err(|error| error.to_string())?;
             self.state(&lab, &known, interrupted, state, &mut random)
                 .map_err(|what| format!("power cut {number}: {what}"))?;
         }
@@ -176,8 +175,11 @@ impl Sweep<'_> {
         }
         self.counts.states += 1;
         let goes_on = self.counts.states.is_multiple_of(self.effort.go_on_every);
-        let (mut after, mut known) =
-            (lab.with_disk(disk, goes_on && random.chance(70)), known.clone());
+        let mut after = match goes_on {
+            true => lab.with_disk(disk, random.chance(70)),
+            false => lab.beside(disk),
+        };
+        let mut known = known.clone();
         check(&after, &mut known)?;
         if goes_on {
             self.counts.gone_on += 1;

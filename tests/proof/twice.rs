@@ -143,7 +143,7 @@ impl Accidents {
         known.power_cut();
         for state in lab.disk.crash_states(random.split(), self.states) {
             counts.states += 1;
-            let after = lab.with_disk(state.map_err(|error| error.to_string())?, false);
+            let after = lab.beside(state);
             check(&after, &mut known.clone())?;
         }
         Ok(())

@@ -179,7 +179,7 @@ impl CrashStates {
 }
 
 impl Iterator for CrashStates {
-    type Item = std::io::Result<SimulatedDisk>;
+    type Item = SimulatedDisk;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.given == self.max {

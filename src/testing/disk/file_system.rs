@@ -41,8 +41,8 @@ fn file_at(state: &State, action: &'static str, path: &Path) -> Result<Inode> {
 
 fn check_folder(state: &State, action: &'static str, path: &Path) -> Result<()> {
     match state.names.get(path) {
-        Some(Place::Folder) => Ok(()),
-        Some(Place::File(_)) => Err(failed(libc::ENOTDIR, action, path)),
+        _ if state.is_folder(path) => Ok(()),
+        Some(_) => Err(failed(libc::ENOTDIR, action, path)),
         None => Err(failed(libc::ENOENT, action, path)),
     }
 }
@@ -92,21 +92,25 @@ impl FileSystem for SimulatedDisk {
         file_at(&state, "remove", path)?;
         state.remove(path);
         // Whoever holds its lock goes on holding one that nobody else finds, as with real files.
-        match std::fs::remove_file(self.locks.file(path)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(crate::fsio::FileError::new("remove the lock of", path, error))
-            }
-            _ => Ok(()),
-        }
+        let error = |error| crate::fsio::FileError::new("remove the lock of", path, error);
+        self.locks.remove(path).map_err(error)
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
-        if self.state().names.get(path) == Some(&Place::Folder) {
+        let parent = parent_dir(path);
+        if path.parent().is_none() {
             return Ok(());
         }
+        if self.state().is_folder(path) {
+            return self.sync_dir(&parent);
+        }
+        self.create_dir_all(&parent)?;
         self.permit(Step::CreateFolder, "create", path)?;
-        self.state().create_folders(path);
-        Ok(())
+        let mut state = self.state();
+        check_free(&state, "create", path)?;
+        state.create_folder(path);
+        drop(state);
+        self.sync_dir(&parent)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
@@ -150,14 +154,11 @@ impl FileSystem for SimulatedDisk {
             check_free(&state, "lock", path)?;
             state.create(path, true);
         }
-        let real = self.locks.file(path);
-        let create = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&real)
-            .map_err(|error| crate::fsio::FileError::new("create the lock of", path, error));
-        create.map(|_| real)
+        let error = |error| crate::fsio::FileError::new("create the lock of", path, error);
+        let real = self.locks.file(path).map_err(error)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        options.open(&real).map(|_| real).map_err(error)
     }
 
     fn free_bytes(&self, path: &Path) -> Result<u64> {

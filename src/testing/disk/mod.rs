@@ -10,7 +10,7 @@
 //! *What is taken for granted*, as on file systems with a journal: a rename is there as a whole
 //! or not at all, and whoever syncs the folder of the new name makes it durable; a name that was
 //! renamed durably does not come back under the old one; a synced sector stays what it is.
-//! Folders are durable when their creation returns, as `FileSystem::create_dir_all` promises.
+//! What lies in a folder whose own name is lost is lost with it.
 //!
 //! *A failed sync* leaves the content that programs see and forgets the content that waited: a
 //! later sync succeeds and changes nothing of it, as Linux does it (the "fsyncgate" of PostgreSQL,
@@ -38,22 +38,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone)]
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
-    locks: Arc<tempfile_folder::Folder>,
+    locks: Arc<locks::Folder>,
     director: Arc<dyn Director>,
 }
 
 impl SimulatedDisk {
     /// An empty one, on which every operation succeeds.
-    ///
-    /// # Errors
-    /// When there is no folder for its locks.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new() -> Self {
         Self::over(State::default())
     }
 
-    fn over(state: State) -> std::io::Result<Self> {
-        let locks = Arc::new(tempfile_folder::Folder::new()?);
-        Ok(Self { state: Arc::new(Mutex::new(state)), locks, director: Arc::new(Free) })
+    fn over(state: State) -> Self {
+        let locks = Arc::new(locks::Folder::new());
+        Self { state: Arc::new(Mutex::new(state)), locks, director: Arc::new(Free) }
     }
 
     /// The same disk for another process, whose operations `director` decides on.
@@ -62,10 +59,7 @@ impl SimulatedDisk {
     }
 
     /// An independent copy: what is seen, what is safe and what waits.
-    ///
-    /// # Errors
-    /// As [`SimulatedDisk::new`].
-    pub fn copy(&self) -> std::io::Result<Self> {
+    pub fn copy(&self) -> Self {
         Self::over(self.state().clone())
     }
 
@@ -115,36 +109,63 @@ impl SimulatedDisk {
     }
 }
 
+impl Default for SimulatedDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Where locks are taken.
-mod tempfile_folder {
+mod locks {
     use std::path::{Path, PathBuf};
+    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static NEXT: AtomicU64 = AtomicU64::new(0);
 
-    /// A folder that goes with its last user.
+    /// A folder that is made for its first lock, and goes with its last user.
     #[derive(Debug)]
-    pub struct Folder(PathBuf);
+    pub struct Folder {
+        path: PathBuf,
+        is_made: OnceLock<()>,
+    }
 
     impl Folder {
-        pub fn new() -> std::io::Result<Self> {
+        pub fn new() -> Self {
             let memory = Path::new("/dev/shm");
             let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = base.join(format!("afterimage-locks-{}-{number}", std::process::id()));
-            std::fs::create_dir(&path)?;
-            Ok(Self(path))
+            Self { path, is_made: OnceLock::new() }
         }
 
-        pub fn file(&self, path: &Path) -> PathBuf {
-            self.0.join(path.to_string_lossy().replace('/', "%"))
+        /// The file for the lock of a path, in a folder that is there.
+        pub fn file(&self, path: &Path) -> std::io::Result<PathBuf> {
+            if self.is_made.get().is_none() {
+                std::fs::create_dir_all(&self.path)?;
+                self.is_made.get_or_init(|| ());
+            }
+            Ok(self.path.join(path.to_string_lossy().replace('/', "%")))
+        }
+
+        /// Forgets the lock of a path that is removed.
+        pub fn remove(&self, path: &Path) -> std::io::Result<()> {
+            if self.is_made.get().is_none() {
+                return Ok(());
+            }
+            match std::fs::remove_file(self.file(path)?) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
         }
     }
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            // A folder of locks that stays harms nobody.
-            let _ = std::fs::remove_dir_all(&self.0);
+            if self.is_made.get().is_some() {
+                // A folder of locks that stays harms nobody.
+                let _ = std::fs::remove_dir_all(&self.path);
+            }
         }
     }
 }

@@ -47,12 +47,15 @@ pub enum NameChange {
     Set { path: PathBuf, inode: Inode, is_lock: bool },
     Rename { from: PathBuf, to: PathBuf, inode: Inode },
     Unset { path: PathBuf },
+    Folder { path: PathBuf },
 }
 
 impl NameChange {
     fn is_in(&self, folder: &Path) -> bool {
         match self {
-            Self::Set { path, .. } | Self::Unset { path } => parent_dir(path) == folder,
+            Self::Set { path, .. } | Self::Unset { path } | Self::Folder { path } => {
+                parent_dir(path) == folder
+            }
             Self::Rename { to, .. } => parent_dir(to) == folder,
         }
     }
@@ -70,6 +73,9 @@ impl NameChange {
             }
             Self::Unset { path } => {
                 names.remove(path);
+            }
+            Self::Folder { path } => {
+                names.insert(path.clone(), Place::Folder);
             }
         }
     }
@@ -138,11 +144,13 @@ impl State {
         self.names.iter().filter(|(_, it)| is_file(it)).map(|(path, _)| path.clone()).collect()
     }
 
-    pub fn create_folders(&mut self, path: &Path) {
-        for folder in path.ancestors().filter(|it| !it.as_os_str().is_empty()) {
-            self.names.entry(folder.to_owned()).or_insert(Place::Folder);
-            self.safe_names.entry(folder.to_owned()).or_insert(Place::Folder);
-        }
+    /// The root of everything is always there.
+    pub fn is_folder(&self, path: &Path) -> bool {
+        path.parent().is_none() || self.names.get(path) == Some(&Place::Folder)
+    }
+
+    pub fn create_folder(&mut self, path: &Path) {
+        self.rename_waits(NameChange::Folder { path: path.to_owned() });
     }
 
     fn rename_waits(&mut self, change: NameChange) {
@@ -244,8 +252,18 @@ impl State {
         in_files + self.waiting_names.len()
     }
 
-    /// Files that no name leads to any more are gone.
+    /// What lies in folders that are gone is gone, and so are files that no name leads to.
     pub fn drop_nameless(&mut self) {
+        // Folders stand before what is in them.
+        let mut left = BTreeMap::new();
+        for (path, place) in std::mem::take(&mut self.names) {
+            let folder = parent_dir(&path);
+            if folder.parent().is_none() || left.get(&folder) == Some(&Place::Folder) {
+                left.insert(path, place);
+            }
+        }
+        self.safe_names = left.clone();
+        self.names = left;
         let names = &self.names;
         let named: std::collections::BTreeSet<Inode> = names
             .values()

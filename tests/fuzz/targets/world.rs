@@ -42,7 +42,7 @@ pub fn with<T>(work: impl FnOnce(&World) -> T) -> T {
 
 impl World {
     fn new() -> Self {
-        let disk = Arc::new(SimulatedDisk::new().unwrap());
+        let disk = Arc::new(SimulatedDisk::new());
         let fs: Arc<dyn FileSystem> = disk.clone();
         let (plain, sealed) = (Path::new("/plain"), Path::new("/sealed"));
         for root in [plain, sealed] {
