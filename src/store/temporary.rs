@@ -34,7 +34,9 @@ impl WriterSession {
     ) -> Result<Self, StoreError> {
         let holder = LockHolder::this_process("the beginning of a write");
         let _sweep = take_patiently(fs.as_ref(), layout, &holder)?;
-        fs.create_dir_all(&layout.temporary())?;
+        if fs.stat(&layout.temporary())?.is_none() {
+            fs.create_dir_all(&layout.temporary())?;
+        }
         if !is_broken(Breakage::FoundNamesUnsynced) {
             // Whoever created the repository may have been killed just before its header's name
             // was durable, and nothing that is written here would be worth anything without it.

@@ -211,6 +211,13 @@ impl History {
             1 => self.killed(&outer),
             _ => self.interleaved(&outer),
         };
+        // Once there is a newer one, what was the newest may go.
+        for made in &done {
+            if let Done::Made(machine, _) = made {
+                let points = &self.points;
+                self.newest.retain(|id| points.get(id).is_none_or(|(of, _)| of != machine));
+            }
+        }
         for done in done {
             self.log.push(format!("{done:?}").chars().take(300).collect());
             self.note(done);

@@ -85,7 +85,7 @@ impl Lab {
     }
 
     pub fn image(replica: usize, disk: &Name) -> PathBuf {
-        Path::new("/").join(REPLICAS[replica].0).join(format!("{disk}.raw"))
+        Path::new("/").join(REPLICAS[replica].0).join(disk.as_str()).join("image.raw")
     }
 
     pub fn home(replica: usize) -> ReplicaHome {

@@ -107,8 +107,11 @@ impl FileSystem for SimulatedDisk {
         self.create_dir_all(&parent)?;
         self.permit(Step::CreateFolder, "create", path)?;
         let mut state = self.state();
-        check_free(&state, "create", path)?;
-        state.create_folder(path);
+        // Another process may have been quicker.
+        if !state.is_folder(path) {
+            check_free(&state, "create", path)?;
+            state.create_folder(path);
+        }
         drop(state);
         self.sync_dir(&parent)
     }
