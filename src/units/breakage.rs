@@ -83,8 +83,6 @@ breakages! {
     ReplicaNeedsIgnored,
     /// A replica that is compared and repaired still says that it is clean.
     SeedingUnnoted,
-    /// Packs are condemned before what is needed of them is durable elsewhere.
-    RewriteUnflushed,
     /// Packs go although readers may have begun since they were condemned.
     Unconfirmed,
     /// Old key slots go before the new key has its place.

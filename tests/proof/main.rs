@@ -16,6 +16,7 @@ mod turns;
 mod twice;
 
 use afterimage::testing::disk::Span;
+use simulator::Theme;
 use sweep::{CASES, Counts, Effort};
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -126,13 +127,15 @@ fn bits_that_flip_on_the_way_from_the_disk_are_never_believed() {
     fail_all(&["flipped bit"]);
 }
 
-/// Histories of the whole, by seeds of one half.
-fn simulate(half: u64) {
+/// Histories by seeds of one half.
+fn simulate(half: u64, scenes: u64, theme: Theme) {
     let (first, count) =
         (number("AFTERIMAGE_PROOF_SEED", 0), number("AFTERIMAGE_SIMULATIONS", 400));
+    // Those without mishaps find what they find with fewer.
+    let count = if theme == Theme::All { count } else { count.div_ceil(4) };
     let (mut counts, mut findings) = (simulator::Counts::default(), Vec::new());
     for seed in (first..first + count).filter(|seed| seed % 2 == half) {
-        match simulator::simulate(seed, 6) {
+        match simulator::simulate(seed, scenes, theme) {
             Ok(more) => counts.add(more),
             Err(finding) => findings.push(finding),
         }
@@ -144,18 +147,23 @@ fn simulate(half: u64) {
 
 #[test]
 fn whatever_happens_at_the_same_time_nothing_acknowledged_is_lost_even_seeds() {
-    simulate(0);
+    simulate(0, 6, Theme::All);
 }
 
 #[test]
 fn whatever_happens_at_the_same_time_nothing_acknowledged_is_lost_odd_seeds() {
-    simulate(1);
+    simulate(1, 6, Theme::All);
+}
+
+#[test]
+fn collections_beside_backups_and_prunes_remove_nothing_that_is_needed() {
+    (0..2).for_each(|half| simulate(half, 10, Theme::Collections));
 }
 
 #[test]
 fn a_seed_is_one_history_that_can_be_had_again() {
     for seed in 5000..5012 {
-        let (first, again) = (simulator::simulate(seed, 5), simulator::simulate(seed, 5));
+        let [first, again] = [(); 2].map(|()| simulator::simulate(seed, 5, Theme::All));
         assert_eq!(first, again, "seed {seed}");
     }
 }
@@ -164,7 +172,7 @@ fn a_seed_is_one_history_that_can_be_had_again() {
 fn break_part(part: usize) {
     let only = std::env::var("AFTERIMAGE_MUTANT").ok();
     let survivors =
-        mutants::survivors(only.as_deref(), part, 2, number("AFTERIMAGE_MUTANT_SEEDS", 400));
+        mutants::survivors(only.as_deref(), part, 2, number("AFTERIMAGE_MUTANT_SEEDS", 150));
     assert!(survivors.is_empty(), "the harness has holes: {survivors:?} are not found");
 }
 

@@ -4,7 +4,7 @@
 use crate::errors::{self, FAULTS, fail_everywhere};
 use crate::known::Finding;
 use crate::rot;
-use crate::simulator::simulate;
+use crate::simulator::{Theme, simulate};
 use crate::sweep::{self, CASES};
 use crate::twice::{self, PAIRS};
 use afterimage::testing::disk::Span;
@@ -22,7 +22,7 @@ enum Place {
     Twice(&'static str),
     /// A superblock of which any byte is another one.
     Rot,
-    /// Everything at once, from a seed on that is known to find it.
+    /// Many at the same time, from a seed on that is known to find it.
     Simulated(u64),
 }
 
@@ -57,13 +57,12 @@ const fn place(what: Breakage) -> Place {
         Breakage::SeedUnsynced => Cut("seed"),
         Breakage::ForeignWriteUnseen | Breakage::SeedingUnnoted => Cut("repair"),
         Breakage::RestoreUnsynced => Cut("restore"),
-        Breakage::RewriteUnflushed => Cut("collection"),
         Breakage::RemovalUnrecorded | Breakage::ReplicaNeedsIgnored => Cut("prune"),
         Breakage::NameUnchecked => Fail("flipped bit", "restore"),
         Breakage::JournalUnchecked => Fail("flipped bit", "replay"),
         Breakage::SlotUnchecked => Rot,
-        Breakage::LeasesIgnored => Simulated(113),
-        Breakage::CondemnedIsKnown => Simulated(39),
+        Breakage::LeasesIgnored => Simulated(0),
+        Breakage::CondemnedIsKnown => Simulated(0),
         Breakage::NoSecondMark
         | Breakage::Unconfirmed
         | Breakage::LiveWritersSwept
@@ -100,7 +99,7 @@ impl Place {
                 twice::twice(pair.ok_or("no such pair")?, seed, effort).map(drop)
             }
             Rot => rot::superblocks(seed),
-            Simulated(first) => simulate(first + seed, 8).map(drop),
+            Simulated(first) => simulate(first + seed, 10, Theme::Collections).map(drop),
         }
     }
 }

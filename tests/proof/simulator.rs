@@ -60,8 +60,18 @@ struct Mishaps {
     rates: Rates,
 }
 
+/// What happens in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theme {
+    /// Everything.
+    All,
+    /// What comes and goes, many at the same time, and no mishaps.
+    Collections,
+}
+
 struct History {
     seed: u64,
+    theme: Theme,
     random: Random,
     lab: Lab,
     known: Known,
@@ -79,9 +89,9 @@ struct History {
 ///
 /// # Errors
 /// What was found, with all that happened before.
-pub fn simulate(seed: u64, scenes: u64) -> Result<Counts, Finding> {
+pub fn simulate(seed: u64, scenes: u64, theme: Theme) -> Result<Counts, Finding> {
     seed_random(Some(seed ^ 0x51));
-    let mut history = History::new(seed);
+    let mut history = History::new(seed, theme);
     let told = |history: &History, finding: Finding| {
         format!("simulation, seed {seed}: {finding}\n{}", history.log.join("\n"))
     };
@@ -100,14 +110,18 @@ pub fn simulate(seed: u64, scenes: u64) -> Result<Counts, Finding> {
 }
 
 impl History {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, theme: Theme) -> Self {
         let mut random = Random::new(seed);
         let lab = Lab::new(seed, random.chance(50));
         let mut rate = |max: u64| if random.chance(60) { random.below(max) } else { 0 };
         let (kill, power_cut) = (rate(300), rate(150));
-        let mishaps = Mishaps { kill, power_cut, rates: Rates::random(&mut random) };
+        let mishaps = match theme {
+            Theme::All => Mishaps { kill, power_cut, rates: Rates::random(&mut random) },
+            Theme::Collections => Mishaps { kill: 0, power_cut: 0, rates: Rates::default() },
+        };
         Self {
             seed,
+            theme,
             random,
             lab,
             known: Known::default(),
@@ -209,7 +223,8 @@ impl History {
 
     fn action(&mut self) -> Action {
         let machine = self.random.below(2) as usize;
-        match self.random.below(20) {
+        let among = if self.theme == Theme::All { 20 } else { 16 };
+        match self.random.below(among) {
             0..=6 => Action::Backup(machine),
             7..=10 => {
                 let replica = self.random.below(REPLICAS.len() as u64) as usize;

@@ -11,7 +11,7 @@ use crate::store::{
     Codec, Damage, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink, PackWriter,
     Repository, StoreError, Wanted,
 };
-use crate::units::{Breakage, ChunkName, ObjectName, PackName, TreeName, is_broken};
+use crate::units::{ChunkName, ObjectName, PackName, TreeName};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -59,9 +59,7 @@ pub(super) fn rewrite(
             Err(error) => return Err(error.into()),
         }
     }
-    if !is_broken(Breakage::RewriteUnflushed) {
-        writer.flush()?;
-    }
+    writer.flush()?;
     Ok(rewritten)
 }
 
