@@ -3,6 +3,8 @@
 mod common;
 #[path = "regressions/crashes.rs"]
 mod crashes;
+#[path = "regressions/moments.rs"]
+mod moments;
 
 // Of the proof: what it takes to have two accidents in a row.
 #[path = "proof/actions.rs"]
@@ -27,14 +29,9 @@ use afterimage::destination::{State, Superblock};
 use afterimage::fsio::{
     DirEntry, FileHandle, FileStat, FileSystem, OpenMode, RealFileSystem, Result as FileResult,
 };
-use afterimage::operations::{catalog_rebuild, open_repository};
 use afterimage::progress::Progress;
 use afterimage::replay::{PlanConflict, ReplayError, Replicated};
-use afterimage::settings::Settings;
-use afterimage::store::{
-    Doubt, IndexTrust, InitOptions, Keyring, Own, Repository, Secret, rotate_in_place,
-};
-use afterimage::testing::disk::{Failing, SimulatedDisk, Span, Step, Verdict};
+use afterimage::store::Repository;
 use afterimage::testing::{CutFileSystem, LastOperation};
 use common::{World, assert_same, name, noise, small_cut};
 use std::path::Path;
@@ -390,67 +387,4 @@ fn a_promoted_replica_is_refused_as_such_while_its_guest_runs() {
     let refused = world.replicate("standby").unwrap_err();
     let promoted = matches!(refused, ReplayError::Conflict(PlanConflict::Promoted { point: at }) if at == point);
     assert!(promoted, "{refused}");
-}
-
-/// A slot that could not be read for a moment, right after it was made, was left out of the index,
-/// and looked as if somebody had put it there by other means.
-#[test]
-fn a_rotation_that_cannot_read_for_a_moment_lists_its_slot_all_the_same() {
-    let (root, key) = (Path::new("/r/repository"), Path::new("/r/key"));
-    let template = SimulatedDisk::new();
-    template.create_dir_all(root).unwrap();
-    template.open(key, OpenMode::CreateNew).unwrap().write_all_at(&[7; 32], 0).unwrap();
-    let secret = |fs: &Arc<dyn FileSystem>| Secret::from_key_file(fs.as_ref(), key).unwrap();
-    let fs: Arc<dyn FileSystem> = Arc::new(template.clone());
-    let now = jiff::Timestamp::UNIX_EPOCH;
-    let secret_now = secret(&fs);
-    let options =
-        InitOptions { cut: small_cut(), secret: Some(&secret_now), recovery_key: None, now };
-    Repository::init(&fs, root, &options).unwrap();
-    for at in 0.. {
-        let disk = template.copy();
-        let is_read = |step| matches!(step, Step::Open | Step::Look | Step::Read);
-        let failing = Arc::new(Failing::new(is_read, at, Span::Once, Verdict::Fail(libc::EINTR)));
-        let failing_fs: Arc<dyn FileSystem> = disk.directed(failing.clone());
-        let rotated = (|| {
-            let secret = Secret::from_key_file(failing_fs.as_ref(), key)?;
-            let mut keyring = Keyring::open(&failing_fs, root, &secret, IndexTrust::Needed)?;
-            rotate_in_place(&mut keyring, key, None, now)
-        })();
-        if !failing.has_failed() {
-            assert!(rotated.is_ok() && at > 10, "{rotated:?}");
-            break;
-        }
-        let fs: Arc<dyn FileSystem> = Arc::new(disk);
-        let secret = secret(&fs);
-        let mut keyring = Keyring::open(&fs, root, &secret, IndexTrust::Needed).unwrap();
-        let own = Own { secret: Some(&secret), key_file: Some(key) };
-        keyring.settle(own, Doubt::Refuse).unwrap();
-        drop(keyring);
-        let repository = Repository::open(&fs, root, Some(&secret), 1).unwrap();
-        assert_eq!(repository.check_slots().unwrap(), [], "read {at}");
-    }
-}
-
-/// What could not be read of the old catalog, for want of memory, counted as nothing: the new one
-/// was then taken for an older copy, and did not know what is damaged.
-#[test]
-fn a_rebuild_forgets_nothing_that_it_only_cannot_read_now() {
-    let world = World::small(&["root"], false);
-    world.write_disk("root", &noise(1, 9000));
-    world.backup().unwrap();
-    let text = "state_dir = \"state\"\n[repository.main]\nurl = \"repository\"\n\
-                encryption = \"none\"\n";
-    std::fs::write(world.path("settings.toml"), text).unwrap();
-    let settings = Settings::load(&world.path("settings.toml")).unwrap();
-    let rebuild = || catalog_rebuild(&settings, &name("main"), &Progress::default());
-    rebuild().unwrap();
-    Catalog::remove(&world.state_dir(), world.repository().header().id).unwrap();
-    let in_the_way = world.state_dir().join("history.sqlite-shm");
-    std::os::unix::fs::symlink("nowhere", &in_the_way).unwrap();
-    let refused = rebuild().unwrap_err().to_string();
-    assert!(refused.contains("history.sqlite failed: unable to open"), "{refused}");
-    std::fs::remove_file(in_the_way).unwrap();
-    rebuild().unwrap();
-    open_repository(&settings, &name("main")).unwrap();
 }

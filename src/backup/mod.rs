@@ -96,7 +96,11 @@ pub fn backup(
         return Err(BackupError::PackVanished { pack });
     }
     progress.check()?;
-    let last = catalog.last_sequence(request.machine)?;
+    let last = catalog.last_sequence(request.machine)?.map_or(0, |last| last.0);
+    // A point whose manifest cannot be read now may be one of this machine, and has a number.
+    let is_manifest = |damage: &&Damage| matches!(damage, Damage::Manifest { .. });
+    let unread = damages.iter().filter(is_manifest).count() as u64;
+    let last = Sequence(last + unread);
     let manifest = manifest(repository, request, (parent.as_ref(), last), disks, definition)?;
     let point = commit(&context, request, manifest)?;
     if is_broken(Breakage::PointBeforePacks) {
@@ -200,7 +204,7 @@ fn commit(
 fn manifest(
     repository: &Repository,
     request: &BackupRequest<'_>,
-    (parent, last): (Option<&Point>, Option<Sequence>),
+    (parent, last): (Option<&Point>, Sequence),
     disks: Vec<DiskEntry>,
     definition: Vec<FileEntry>,
 ) -> Result<Manifest, BackupError> {
@@ -209,7 +213,7 @@ fn manifest(
         repository: repository.header().id,
         machine: request.machine.clone(),
         machine_id: known.map_or_else(MachineId::random, Ok).map_err(StoreError::Random)?,
-        sequence: Sequence(last.map_or(0, |last| last.0) + 1),
+        sequence: Sequence(last.0 + 1),
         parent: parent.map(|point| point.id),
         time: request.now,
         consistency: request.consistency,
