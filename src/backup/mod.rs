@@ -97,10 +97,13 @@ pub fn backup(
     }
     progress.check()?;
     let last = catalog.last_sequence(request.machine)?.map_or(0, |last| last.0);
-    // A point whose manifest cannot be read now may be one of this machine, and has a number.
-    let is_manifest = |damage: &&Damage| matches!(damage, Damage::Manifest { .. });
-    let unread = damages.iter().filter(is_manifest).count() as u64;
-    let last = Sequence(last + unread);
+    // A point whose manifest cannot be read now may be one of this machine, and has a number. Those
+    // of points that are missing are known.
+    let is_unread = |damage: &&Damage| match damage {
+        Damage::Manifest { point, .. } => !report.missing.contains(point),
+        _ => false,
+    };
+    let last = Sequence(last + damages.iter().filter(is_unread).count() as u64);
     let manifest = manifest(repository, request, (parent.as_ref(), last), disks, definition)?;
     let point = commit(&context, request, manifest)?;
     if is_broken(Breakage::PointBeforePacks) {
