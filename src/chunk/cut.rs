@@ -31,6 +31,13 @@ pub struct Piece {
     pub kind: PieceKind,
 }
 
+impl Piece {
+    /// First byte past it, from the region's start.
+    pub fn end(&self) -> usize {
+        self.start as usize + self.len as usize
+    }
+}
+
 /// Cuts regions. Cheap to share between threads.
 #[derive(Clone)]
 pub struct Cutter {
@@ -87,24 +94,30 @@ impl Cutter {
     }
 
     fn cut_run(&self, region: &[u8], start: usize, end: usize, pieces: &mut Vec<Piece>) {
-        let p = &self.parameters;
         let mut at = start;
         while at < end {
-            let (_, len) = cut_gear(
-                &region[at..end],
-                p.chunk_bytes_min as usize,
-                p.chunk_bytes_average as usize,
-                p.chunk_bytes_max as usize,
-                self.mask_small,
-                self.mask_large,
-                self.mask_small << 1,
-                self.mask_large << 1,
-                &self.gear,
-                &self.gear_shifted,
-            );
+            let len = self.first_cut(&region[at..end]);
             pieces.push(Piece { start: at as u32, len: len as u32, kind: PieceKind::Data });
             at += len;
         }
+    }
+
+    /// Length of the first chunk of a run of data.
+    pub(super) fn first_cut(&self, run: &[u8]) -> usize {
+        let p = &self.parameters;
+        let (_, len) = cut_gear(
+            run,
+            p.chunk_bytes_min as usize,
+            p.chunk_bytes_average as usize,
+            p.chunk_bytes_max as usize,
+            self.mask_small,
+            self.mask_large,
+            self.mask_small << 1,
+            self.mask_large << 1,
+            &self.gear,
+            &self.gear_shifted,
+        );
+        len
     }
 }
 

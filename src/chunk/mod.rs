@@ -3,9 +3,11 @@
 mod cut;
 mod naming;
 mod parameters;
+mod recut;
 mod zero;
 
 pub use cut::{Cutter, Piece, PieceKind};
 pub use naming::Namer;
 pub use parameters::{CutParameters, InvalidParameters};
+pub use recut::{Before, Recut, RegionContent};
 pub use zero::is_zero;
