@@ -3,7 +3,7 @@
 //! `fixtures/format-1/` holds three small repositories, each with two points of one machine, and
 //! the hashes of their disks. `fixtures/README.md` says how to write a new set.
 
-use afterimage::backup::{BackupRequest, backup};
+use afterimage::backup::{BackupRequest, ChangeHints, backup};
 use afterimage::catalog::Catalog;
 use afterimage::chunk::CutParameters;
 use afterimage::fsio::{FileSystem, RealFileSystem};
@@ -98,6 +98,7 @@ impl Fixture {
         let request = BackupRequest {
             machine: &machine,
             disks: DISKS.into_iter().map(disk).collect(),
+            hints: ChangeHints::default(),
             definition: vec![(name(DEFINITION), from.join("definition").join(DEFINITION))],
             consistency: Consistency::Offline,
             lock_until: None,

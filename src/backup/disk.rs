@@ -1,11 +1,15 @@
-//! Backing one disk up: its regions are read as far as they may hold data, and become a tree.
+//! Backing one disk up: its regions are read as far as they may hold data, or may differ from those
+//! of its base, and become a tree.
 
+use super::base::Base;
+use super::touched::Touched;
 use super::{BackupError, Context};
 use crate::chunk::CutParameters;
 use crate::extent::Extent;
-use crate::point::{RegionStore, TreeSource, grow_tree};
+use crate::point::{RegionStore, TreePath, TreeSource, grow_tree};
 use crate::source::Source;
 use crate::units::{Name, RegionIndex, TreeName};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Backs a disk up and returns the root of its tree; `None` when it holds only zeros.
@@ -13,10 +17,12 @@ pub(super) fn back_up(
     context: &Context<'_>,
     name: &Name,
     source: &dyn Source,
+    base: Option<&Base>,
 ) -> Result<Option<TreeName>, BackupError> {
     let cut = context.regions.repository.header().cut;
-    let disk = Disk { context, name, source, cut, cursor: Mutex::new(0) };
-    grow_tree(context.regions, &disk, context.workers)
+    let disk = Disk { context, name, source, base, cut, cursor: Mutex::new(0) };
+    let path = disk.base_path()?;
+    grow_tree(context.regions, &disk, path, context.workers)
 }
 
 /// One disk, as its workers share it.
@@ -24,16 +30,23 @@ struct Disk<'a> {
     context: &'a Context<'a>,
     name: &'a Name,
     source: &'a dyn Source,
+    base: Option<&'a Base>,
     cut: CutParameters,
-    /// Where the search for the next region with data goes on, in bytes.
+    /// Where the search for the next region goes on, in bytes.
     cursor: Mutex<u64>,
+}
+
+/// What one thread needs.
+struct Worker<'w> {
+    /// The region's content.
+    buffer: Vec<u8>,
+    base: Option<TreePath<'w>>,
 }
 
 impl TreeSource for Disk<'_> {
     type Item = ();
-    /// The region's content.
     type Worker<'w>
-        = Vec<u8>
+        = Worker<'w>
     where
         Self: 'w;
     type Error = BackupError;
@@ -42,17 +55,21 @@ impl TreeSource for Disk<'_> {
         self.cut.region_count(self.source.size_bytes())
     }
 
-    /// Regions without data are never visited: they hold zeros.
+    /// Regions without data, or without changes, are never visited: they hold zeros, or what they
+    /// held.
     fn next(&self) -> Result<Option<(RegionIndex, ())>, BackupError> {
         let size = self.source.size_bytes();
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         if *cursor >= size {
             return Ok(None);
         }
-        let found = self
-            .source
-            .next_data(*cursor)
-            .map_err(|error| BackupError::source(self.name, error))?;
+        let found = match self.base {
+            Some(base) => next_changed(&base.changed, *cursor),
+            None => self
+                .source
+                .next_data(*cursor)
+                .map_err(|error| BackupError::source(self.name, error))?,
+        };
         let region = found.map(|offset| RegionIndex(offset / u64::from(self.cut.region_bytes)));
         let start = region.map_or(size, |region| self.cut.region_start(region));
         self.context.regions.progress.add_done(start - (*cursor).min(start));
@@ -63,27 +80,65 @@ impl TreeSource for Disk<'_> {
         Ok(region.map(|region| (region, ())))
     }
 
-    fn worker(&self) -> Result<Vec<u8>, BackupError> {
-        Ok(Vec::new())
+    fn worker(&self) -> Result<Worker<'_>, BackupError> {
+        Ok(Worker { buffer: Vec::new(), base: self.base_path()? })
     }
 
     fn leaf(
         &self,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
         store: &mut RegionStore<'_>,
         region: RegionIndex,
         (): (),
     ) -> Result<Option<TreeName>, BackupError> {
-        let len = self.read(buffer, region)?;
-        let leaf = store.put_region(buffer)?;
+        let len = self.cut.region_len(region, self.source.size_bytes());
+        let changed = self.changed_in(region, len);
+        let leaf = match (&mut worker.base, &changed[..]) {
+            (Some(base), [first, ..]) if *first != (0..len as usize) => {
+                let old = base.leaf(region)?;
+                worker.buffer.resize(len as usize, 0);
+                let mut content = Touched {
+                    name: self.name,
+                    source: self.source,
+                    progress: self.context.regions.progress,
+                    start: self.cut.region_start(region),
+                    buffer: &mut worker.buffer,
+                    read: Vec::new(),
+                };
+                store.put_changed(old, len, &changed, &mut content)?
+            }
+            _ => {
+                self.read(&mut worker.buffer, region)?;
+                store.put_region(&worker.buffer)?
+            }
+        };
         self.context.regions.progress.add_done(u64::from(len));
         Ok(leaf)
     }
 }
 
 impl Disk<'_> {
+    fn base_path(&self) -> Result<Option<TreePath<'_>>, BackupError> {
+        let Some(base) = self.base else { return Ok(None) };
+        let repository = self.context.regions.repository;
+        Ok(Some(TreePath::new(repository, self.context.catalog, base.tree)?))
+    }
+
+    /// Where the region may differ from the base, in bytes from its start; nothing without one.
+    fn changed_in(&self, region: RegionIndex, len: u32) -> Vec<Range<usize>> {
+        let changed = self.base.map_or(&[][..], |base| &base.changed);
+        let start = self.cut.region_start(region);
+        let whole = Extent::between(start, start + u64::from(len));
+        let first = changed.partition_point(|extent| extent.end() <= start);
+        let inside = changed[first..].iter().take_while(|extent| extent.start() < whole.end());
+        inside
+            .map(|extent| extent.intersection(whole))
+            .map(|it| (it.start() - start) as usize..(it.end() - start) as usize)
+            .collect()
+    }
+
     /// Fills the buffer with the region's content, reading only what may hold data.
-    fn read(&self, buffer: &mut Vec<u8>, region: RegionIndex) -> Result<u32, BackupError> {
+    fn read(&self, buffer: &mut Vec<u8>, region: RegionIndex) -> Result<(), BackupError> {
         let start = self.cut.region_start(region);
         let len = self.cut.region_len(region, self.source.size_bytes());
         let range = Extent::between(start, start + u64::from(len));
@@ -99,6 +154,12 @@ impl Disk<'_> {
             self.source.read_exact_at(piece, extent.start()).map_err(error)?;
             self.context.regions.progress.add_read(extent.len());
         }
-        Ok(len)
+        Ok(())
     }
+}
+
+/// The first byte at or after `offset` that may have changed.
+fn next_changed(changed: &[Extent], offset: u64) -> Option<u64> {
+    let first = changed.partition_point(|extent| extent.end() <= offset);
+    changed.get(first).map(|extent| extent.start().max(offset))
 }

@@ -4,14 +4,17 @@
 //! packs, each one complete; every pack referred to exists; the lock that keeps the point, if it is to
 //! have one; the manifest, whose rename is the only commit; the catalog.
 
+mod base;
 mod changes;
 mod disk;
 mod error;
 mod file;
+mod touched;
 
+pub use base::{ChangeHints, DiskRead};
 pub use error::BackupError;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, SourcesAt};
 use crate::fsio::FileLock;
 use crate::point::{
     Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, RegionContext,
@@ -20,7 +23,8 @@ use crate::point::{
 use crate::progress::Progress;
 use crate::source::{self, Source, SourceSpec};
 use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
-use crate::units::{Breakage, DiskId, MachineId, Name, RunId, Sequence, is_broken};
+use crate::units::{Breakage, DiskId, MachineId, Name, RunId, Sequence, TreeName, is_broken};
+use base::Bases;
 use std::path::PathBuf;
 
 /// What to back up.
@@ -30,6 +34,8 @@ pub struct BackupRequest<'a> {
     pub machine: &'a Name,
     /// Its disks.
     pub disks: Vec<(Name, SourceSpec)>,
+    /// Where they may have changed, as far as that is known. What is not known is read.
+    pub hints: ChangeHints,
     /// Files of its definition that travel in the point, under their file names.
     pub definition: Vec<(Name, PathBuf)>,
     /// How well the disks fit together, as far as the caller knows.
@@ -49,6 +55,10 @@ pub struct BackupRequest<'a> {
 pub struct BackupResult {
     /// The new point.
     pub point: Point,
+    /// How each disk was read.
+    pub disks: Vec<DiskRead>,
+    /// What the disks were read from: for the hints of the next backup.
+    pub sources: SourcesAt,
     /// Damage that was met in the repository on the way; it did not stop the backup. What was
     /// missing was stored again; an object that is damaged in its pack may be part of the new
     /// point too.
@@ -72,6 +82,8 @@ pub fn backup(
     let _lease = take_lease(repository, request.machine)?;
     let report = catalog.sync(repository)?;
     let parent = catalog.newest_point(request.machine)?;
+    // Before anything is relied on: what is lost meanwhile must show.
+    let loss_mark = catalog.loss_mark()?;
     let sources = open_sources(request)?;
     for (_, source) in &sources {
         progress.add_total(source.size_bytes());
@@ -80,7 +92,8 @@ pub fn backup(
     let writer = repository.writer(&sink, request.run)?;
     let regions = RegionContext { repository, known: catalog, writer: &writer, progress };
     let context = Context { regions, catalog, workers: request.workers };
-    let disks = back_up_disks(&context, &sources, parent.as_ref())?;
+    let bases = Bases::new(repository, catalog, request, parent.as_ref());
+    let (disks, read) = back_up_disks(&context, &sources, parent.as_ref(), bases)?;
     let definition = back_up_definition(&context, &request.definition)?;
     if !is_broken(Breakage::PointBeforePacks) {
         writer.flush()?;
@@ -110,7 +123,10 @@ pub fn backup(
         writer.flush()?;
     }
     let not_noted = catalog.add_point(&point).err();
-    Ok(BackupResult { point, damages, not_noted })
+    let known = |(disk, source): &OpenSource| Some((disk.clone(), source.identities(request.now)?));
+    let disks = sources.iter().filter_map(known).collect();
+    let sources = SourcesAt { point: point.id, loss_mark, disks };
+    Ok(BackupResult { point, disks: read, sources, damages, not_noted })
 }
 
 /// What all parts of a backup need.
@@ -156,17 +172,41 @@ fn back_up_disks(
     context: &Context<'_>,
     sources: &[OpenSource],
     parent: Option<&Point>,
-) -> Result<Vec<DiskEntry>, BackupError> {
+    mut bases: Bases<'_>,
+) -> Result<(Vec<DiskEntry>, Vec<DiskRead>), BackupError> {
     let mut disks = Vec::with_capacity(sources.len());
+    let mut read = Vec::with_capacity(sources.len());
     for (name, source) in sources {
-        let root = disk::back_up(context, name, source.as_ref())?;
+        let (root, how) = back_up_disk(context, name, source.as_ref(), &mut bases)?;
         let known = parent.and_then(|point| point.manifest.disk(name)).map(|disk| disk.id);
         let id = known.map_or_else(DiskId::random, Ok).map_err(StoreError::Random)?;
-        let size_bytes = source.size_bytes();
-        let provenance = Provenance::FullRead;
+        let (size_bytes, provenance) = (source.size_bytes(), how.provenance);
         disks.push(DiskEntry { name: name.clone(), id, size_bytes, root, provenance });
+        read.push(how);
     }
-    Ok(disks)
+    Ok((disks, read))
+}
+
+fn back_up_disk(
+    context: &Context<'_>,
+    name: &Name,
+    source: &dyn Source,
+    bases: &mut Bases<'_>,
+) -> Result<(Option<TreeName>, DiskRead), BackupError> {
+    let read =
+        |provenance, in_full_because| DiskRead { disk: name.clone(), provenance, in_full_because };
+    let reason = match bases.of(name, source)? {
+        Ok(base) => match disk::back_up(context, name, source, Some(&base)) {
+            // The base cannot be read: that costs time, not the new point.
+            Err(BackupError::Store(
+                error @ (StoreError::Damaged(_) | StoreError::Unknown { .. }),
+            )) => Some(format!("the point before cannot be built upon: {error}")),
+            done => return Ok((done?, read(base.provenance(), None))),
+        },
+        Err(reason) => reason,
+    };
+    let root = disk::back_up(context, name, source, None)?;
+    Ok((root, read(Provenance::FullRead, reason)))
 }
 
 fn back_up_definition(
@@ -176,7 +216,7 @@ fn back_up_definition(
     let mut entries = Vec::with_capacity(files.len());
     for (name, path) in files {
         let content = file::MemorySource::read(path)?;
-        let root = disk::back_up(context, name, &content)?;
+        let root = disk::back_up(context, name, &content, None)?;
         entries.push(FileEntry { name: name.clone(), size_bytes: content.size_bytes(), root });
     }
     Ok(entries)

@@ -2,6 +2,7 @@
 //! copy is damaged.
 
 use super::generation::bump;
+use super::losses::mark_loss;
 use super::objects::digest;
 use super::{Catalog, CatalogError};
 use crate::store::{Damage, StoreError};
@@ -60,7 +61,7 @@ impl Catalog {
                 for name in condemned {
                     set.execute([&name.0[..]])?;
                 }
-                Ok(())
+                mark_loss(transaction)
             })?;
         }
         self.load_avoided()?;
@@ -98,6 +99,7 @@ impl Catalog {
             for (object, pack) in copies {
                 note.execute([&object.0[..], &pack.0[..]])?;
             }
+            mark_loss(transaction)?;
             bump(transaction)
         })?;
         self.load_avoided()

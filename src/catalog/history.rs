@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = &[
     ) STRICT, WITHOUT ROWID;
 ",
     super::verified::MIGRATION,
+    super::sources::MIGRATION,
 ];
 
 /// What a run did.
@@ -241,7 +242,7 @@ impl History {
         Ok(found.unwrap_or(0))
     }
 
-    fn damaged(&self, reason: &serde_json::Error) -> CatalogError {
+    pub(super) fn damaged(&self, reason: &serde_json::Error) -> CatalogError {
         CatalogError::Damaged {
             path: self.database.path().to_owned(),
             reason: format!("a run's record: {reason}"),

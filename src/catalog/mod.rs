@@ -12,9 +12,11 @@ mod documents;
 mod error;
 mod generation;
 mod history;
+mod losses;
 mod objects;
 mod points;
 mod second;
+mod sources;
 mod sync;
 mod verified;
 
@@ -26,5 +28,6 @@ pub use error::CatalogError;
 pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use second::SecondCatalog;
+pub use sources::SourcesAt;
 pub use sync::SyncReport;
 pub use verified::{PointVerified, VerifiedHow};

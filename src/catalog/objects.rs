@@ -7,6 +7,7 @@ use super::CatalogError;
 use super::avoided::Avoided;
 use super::database::{Database, Durability, Migration};
 use super::generation::bump;
+use super::losses::mark_loss;
 use crate::store::{
     Encoding, KnownObjects, Location, ObjectIndex, ObjectKind, PackEntry, PackRecord, PackSink,
     StoreError,
@@ -52,6 +53,7 @@ const MIGRATIONS: &[Migration] = &[
         PRIMARY KEY (folder, name)
     ) STRICT, WITHOUT ROWID;
 ",
+    super::losses::MIGRATION,
 ];
 
 /// The catalog of one repository.
@@ -111,6 +113,8 @@ impl Catalog {
                 None => {
                     transaction
                         .execute("INSERT INTO repository (id) VALUES (?1)", [&repository.0[..]])?;
+                    // What an older catalog of it knew is lost.
+                    mark_loss(transaction)?;
                     Ok(repository.0.to_vec())
                 }
             }
@@ -198,6 +202,7 @@ impl Catalog {
                  DELETE FROM damaged WHERE pack IN (SELECT no FROM temp.chosen);
                  DELETE FROM pack WHERE no IN (SELECT no FROM temp.chosen);",
             )?;
+            mark_loss(transaction)?;
             bump(transaction)
         })?;
         self.load_avoided()

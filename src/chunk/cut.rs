@@ -36,6 +36,11 @@ impl Piece {
     pub fn end(&self) -> usize {
         self.start as usize + self.len as usize
     }
+
+    /// Its bytes, from the region's start.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.end()
+    }
 }
 
 /// Cuts regions. Cheap to share between threads.

@@ -31,6 +31,16 @@ pub enum Recut {
     New(Piece),
 }
 
+impl Recut {
+    /// The piece, if it may have new content.
+    pub fn new_piece(&self) -> Option<Piece> {
+        match *self {
+            Self::Kept(_) => None,
+            Self::New(piece) => Some(piece),
+        }
+    }
+}
+
 /// Where a region was cut before, and where it may have changed since.
 #[derive(Debug, Clone, Copy)]
 pub struct Before<'a> {
@@ -42,6 +52,16 @@ pub struct Before<'a> {
 }
 
 impl Cutter {
+    /// Whether pieces can be a region that was cut by these parameters: holes begin and end between
+    /// granules. Of others [`Cutter::recut`] knows nothing.
+    pub fn may_have_cut(&self, pieces: &[Piece]) -> bool {
+        let granule_bytes = self.parameters().granule_bytes as usize;
+        let len = pieces.last().map_or(0, Piece::end);
+        let fits = |at: usize| at.is_multiple_of(granule_bytes) || at == len;
+        let holes = pieces.iter().filter(|piece| piece.kind == PieceKind::Hole);
+        holes.map(|it| it.range()).all(|hole| fits(hole.start) && fits(hole.end))
+    }
+
     /// Cuts a region whose old pieces are known, reading only what may be cut otherwise than
     /// before: from the start of the chunk that holds a changed byte until a cut falls on an old
     /// one past the change.

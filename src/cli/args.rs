@@ -141,6 +141,9 @@ pub(super) enum BackupCommand {
         /// Machines of the settings; all, if none is named.
         #[arg(value_name = "MACHINE")]
         machines: Vec<String>,
+        /// Read everything, whatever is known of what changed.
+        #[arg(long)]
+        full_read: bool,
     },
 }
 

@@ -31,7 +31,7 @@ mod verify;
 mod watch;
 
 use crate::catalog::RunStatus;
-use crate::operations::InitChoice;
+use crate::operations::{InitChoice, Reading};
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
 use args::{
@@ -100,8 +100,9 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
             runs::init(&app, &repositories, InitChoice { recovery_key: !no_recovery_key })
         }
         Command::Key { command } => keys::run(&app, command),
-        Command::Backup { command: BackupCommand::Now { machines } } => {
-            runs::backup(&app, &machines)
+        Command::Backup { command: BackupCommand::Now { machines, full_read } } => {
+            let reading = if full_read { Reading::Full } else { Reading::Changes };
+            runs::backup(&app, &machines, reading)
         }
         Command::Replicate { command: ReplicateCommand::Now { replicas, backup_first, adopt } } => {
             runs::replicate(&app, &replicas, backup_first, adopt)

@@ -6,24 +6,24 @@ use super::failure::Failure;
 use super::select;
 use super::watch::Watch;
 use crate::catalog::RunStatus;
-use crate::operations::{self, InitChoice, OperationError};
+use crate::operations::{self, InitChoice, OperationError, Reading};
 use crate::report::{Action, ExitCode, RecoveryKeyText, Summary};
 use crate::store::StoreError;
 use crate::units::Name;
 use jiff::Timestamp;
 
-pub(super) fn backup(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
+pub(super) fn backup(app: &App, typed: &[String], reading: Reading) -> Result<ExitCode, Failure> {
     let machines = select::names(&app.settings, "machine", &app.settings.machines, typed)?;
     let mut batch = Batch::new(app, Action::Backup, machines.len());
     for machine in &machines {
-        back_up(app, &mut batch, machine);
+        back_up(app, &mut batch, machine, reading);
     }
     Ok(batch.end())
 }
 
-fn back_up(app: &App, batch: &mut Batch<'_>, machine: &Name) -> bool {
+fn back_up(app: &App, batch: &mut Batch<'_>, machine: &Name, reading: Reading) -> bool {
     batch.run(machine.as_str(), format!("backup of {machine}"), |progress| {
-        operations::backup_machine(&app.settings, machine, progress)
+        operations::backup_machine(&app.settings, machine, reading, progress)
     })
 }
 
@@ -38,7 +38,7 @@ pub(super) fn replicate(
     let mut batch = Batch::new(app, Action::Replicate, machines.len() + replicas.len());
     for machine in &machines {
         // A replica follows the newest point that there is, also when none was added.
-        back_up(app, &mut batch, machine);
+        back_up(app, &mut batch, machine, Reading::Changes);
     }
     for replica in &replicas {
         batch.run(replica.as_str(), format!("replication to {replica}"), |progress| {

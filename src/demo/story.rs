@@ -4,7 +4,7 @@ use super::DemoError;
 use super::content::{Noise, data_tree, encrypt_disk, system_tree, text};
 use super::disk::{ExtDisk, Verdict, hash_file};
 use super::workplace::Workplace;
-use crate::operations::{self, RestoreRequest};
+use crate::operations::{self, Reading, RestoreRequest};
 use crate::progress::{Counts, Progress};
 use crate::report::{StepLine, Summary};
 use crate::settings::Settings;
@@ -212,7 +212,12 @@ impl Story<'_> {
 
     fn back_up(&mut self) -> Result<(), DemoError> {
         let before = self.progress.counts();
-        let summary = operations::backup_machine(self.settings, &name("web01")?, self.progress)?;
+        let summary = operations::backup_machine(
+            self.settings,
+            &name("web01")?,
+            Reading::Changes,
+            self.progress,
+        )?;
         let moved = difference(self.progress.counts(), before);
         self.teller.fact(format!(
             "backup    point #{}: read {}, changed {}, new {}, stored {} in {:.1} s",

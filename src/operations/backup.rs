@@ -3,29 +3,45 @@
 use super::error::{DefinitionNameReason, known};
 use super::run::{About, Done, RunResult, execute, now};
 use super::{OperationError, damage, open};
-use crate::backup::{BackupRequest, backup};
-use crate::catalog::RunKind;
+use crate::backup::{BackupRequest, ChangeHints, DiskRead, backup};
+use crate::catalog::{History, RunKind};
 use crate::point::Consistency;
 use crate::progress::Progress;
 use crate::report::PointAt;
 use crate::retain::lock_until;
-use crate::settings::{MachineSettings, Settings};
+use crate::settings::{DiskSettings, MachineSettings, Settings};
+use crate::source::HandedOver;
 use crate::units::{Name, RunId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Backs a machine up. When this returns a summary, the point is durable.
 ///
 /// # Errors
 /// No error leaves a point behind.
-pub fn backup_machine(settings: &Settings, machine: &Name, progress: &Progress) -> RunResult {
+pub fn backup_machine(
+    settings: &Settings,
+    machine: &Name,
+    reading: Reading,
+    progress: &Progress,
+) -> RunResult {
     let about = About::machine(RunKind::Backup, machine);
-    execute(settings, about, progress, |run| run_backup(settings, machine, run, progress))
+    execute(settings, about, progress, |run| run_backup(settings, machine, reading, run, progress))
+}
+
+/// How much of its disks a backup reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// What may have changed, as far as that is known.
+    Changes,
+    /// Everything, whatever is known.
+    Full,
 }
 
 fn run_backup(
     settings: &Settings,
     machine: &Name,
+    reading: Reading,
     run: RunId,
     progress: &Progress,
 ) -> Result<Done, OperationError> {
@@ -33,9 +49,20 @@ fn run_backup(
     let definition = definition(place)?;
     let open = open::open_repository(settings, &place.repository)?;
     let now = now();
+    let id = open.repository.header().id;
+    // Without what it knows everything is read; whoever keeps the run's record tells what is wrong.
+    let history = History::open(&settings.state_dir).ok();
+    let hints = match reading {
+        Reading::Full => ChangeHints::default(),
+        Reading::Changes => ChangeHints {
+            lists: lists(place),
+            sources: history.as_ref().and_then(|history| history.sources(id, machine).ok()?),
+        },
+    };
     let request = BackupRequest {
         machine,
         disks: open::source_specs(settings, machine)?,
+        hints,
         definition,
         consistency: consistency(place),
         lock_until: lock_until(now, place.lock_days),
@@ -47,7 +74,28 @@ fn run_backup(
         .map_err(|error| damage::with_points(&open, error.into()))?;
     let mut done = Done::completed(PointAt::from(&result.point));
     done.warnings = result.damages.iter().map(|found| damage::describe(&open, found)).collect();
+    let in_full = result.disks.iter().filter_map(in_full);
+    done.warnings.extend(in_full);
+    if let Some(history) = history
+        && let Err(error) = history.note_sources(id, machine, &result.sources)
+    {
+        done.warnings.push(format!("the next backup reads everything: {error}"));
+    }
     Ok(done)
+}
+
+/// The lists of changed extents that the settings name.
+fn lists(machine: &MachineSettings) -> BTreeMap<Name, HandedOver> {
+    let disks = machine.disks.iter();
+    let list = |disk: &DiskSettings| {
+        Some((disk.name.clone(), HandedOver::File(disk.source.changed.clone()?)))
+    };
+    disks.filter_map(list).collect()
+}
+
+fn in_full(read: &DiskRead) -> Option<String> {
+    let reason = read.in_full_because.as_ref()?;
+    Some(format!("disk {} was read in full: {reason}", read.disk))
 }
 
 /// An image that nobody writes to is whole. What the user vouches for may be a snapshot of a

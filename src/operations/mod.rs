@@ -25,7 +25,7 @@ mod usage;
 mod verify;
 mod verify_repository;
 
-pub use backup::{backup_machine, check_definitions};
+pub use backup::{Reading, backup_machine, check_definitions};
 pub use catalog::{catalog_check, catalog_rebuild};
 pub use copy::{CopyOrder, copy_machine, machines_to_copy};
 pub use error::{CatalogProblem, OperationError, known};

@@ -1,6 +1,8 @@
 //! A new tree: workers take its regions in turn, and what they give becomes leaves and nodes.
 
-use super::builder::TreeBuilder;
+use super::builder::{ClosedNode, TreeBuilder};
+use super::graft::{ChangedLeaves, graft};
+use super::path::TreePath;
 use super::region::{RegionContext, RegionStore};
 use crate::progress::Cancelled;
 use crate::store::{ObjectKind, StoreError};
@@ -22,8 +24,8 @@ pub trait TreeSource: Sync {
     /// How many regions the disk has.
     fn regions(&self) -> u64;
 
-    /// The next region that may hold data, in ascending order; those between hold zeros. Called
-    /// by one thread at a time.
+    /// The next region that may hold data, in ascending order; those between hold zeros. Where
+    /// the tree has a base, the next one that may differ from it. Called by one thread at a time.
     ///
     /// # Errors
     /// Ends the whole tree.
@@ -48,16 +50,22 @@ pub trait TreeSource: Sync {
     ) -> Result<Option<TreeName>, Self::Error>;
 }
 
-/// Grows a tree with `workers` threads and returns its root; `None` when it holds only zeros.
+/// Grows a tree with `workers` threads and returns its root; `None` when it holds only zeros. With
+/// a `base`, of as many regions, those that `source` does not give are the base's.
 ///
 /// # Errors
-/// The first error of `source`, or of storing.
+/// The first error of `source`, or of storing, or of reading the base.
 pub fn grow_tree<S: TreeSource>(
     context: RegionContext<'_>,
     source: &S,
+    base: Option<TreePath<'_>>,
     workers: usize,
 ) -> Result<Option<TreeName>, S::Error> {
-    let growth = Growth { context, source, shared: Mutex::default() };
+    let crop = match base {
+        None => Crop::Whole(TreeBuilder::default()),
+        Some(_) => Crop::Changes(ChangedLeaves::new()),
+    };
+    let growth = Growth { context, source, shared: Mutex::new(Shared { crop, failed: false }) };
     if workers <= 1 {
         growth.work()?;
     } else {
@@ -66,7 +74,11 @@ pub fn grow_tree<S: TreeSource>(
     let shared = growth.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut store = RegionStore::new(context)?;
     let put = |encoded: &[u8]| store.put_tree(ObjectKind::Node, encoded);
-    Ok(shared.builder.finish(source.regions(), put)?)
+    Ok(match (shared.crop, base) {
+        (Crop::Whole(builder), _) => builder.finish(source.regions(), put)?,
+        (Crop::Changes(changed), Some(mut base)) => graft(&mut base, changed, put)?,
+        (Crop::Changes(_), None) => None,
+    })
 }
 
 /// One tree, as its workers share it.
@@ -76,10 +88,42 @@ struct Growth<'a, S> {
     shared: Mutex<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
-    builder: TreeBuilder,
+    crop: Crop,
     failed: bool,
+}
+
+/// What has been grown so far.
+enum Crop {
+    /// All of the tree up to some region.
+    Whole(TreeBuilder),
+    /// Where it differs from its base.
+    Changes(ChangedLeaves),
+}
+
+impl Shared {
+    fn begin(&mut self, region: RegionIndex) {
+        if let Crop::Whole(builder) = &mut self.crop {
+            builder.begin(region);
+        }
+    }
+
+    /// A region is done. Returns the nodes that are complete now.
+    fn end(&mut self, region: RegionIndex, leaf: Option<TreeName>) -> Vec<ClosedNode> {
+        match &mut self.crop {
+            Crop::Whole(builder) => builder.end(region, leaf),
+            Crop::Changes(changed) => {
+                changed.insert(region, leaf);
+                Vec::new()
+            }
+        }
+    }
+
+    fn stored(&mut self, node: &ClosedNode, name: TreeName) {
+        if let Crop::Whole(builder) = &mut self.crop {
+            builder.stored(node, name);
+        }
+    }
 }
 
 impl<S: TreeSource> Growth<'_, S> {
@@ -109,10 +153,10 @@ impl<S: TreeSource> Growth<'_, S> {
         while let Some((region, item)) = self.next()? {
             self.context.progress.check()?;
             let leaf = self.source.leaf(&mut worker, &mut store, region, item)?;
-            let closed = self.lock().builder.end(region, leaf);
+            let closed = self.lock().end(region, leaf);
             for node in closed {
                 let name = store.put_tree(ObjectKind::Node, node.encoded())?;
-                self.lock().builder.stored(&node, name);
+                self.lock().stored(&node, name);
             }
         }
         Ok(())
@@ -125,7 +169,7 @@ impl<S: TreeSource> Growth<'_, S> {
         }
         let next = self.source.next()?;
         if let Some((region, _)) = &next {
-            shared.builder.begin(*region);
+            shared.begin(*region);
         }
         Ok(next)
     }

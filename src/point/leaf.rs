@@ -7,7 +7,7 @@
 //! Invariants: spans cover the region exactly; no span is empty; no two holes are neighbours; a
 //! region without any chunk has no leaf at all.
 
-use crate::chunk::CutParameters;
+use crate::chunk::{CutParameters, Piece, PieceKind};
 use crate::units::{ChunkName, DIGEST_BYTES, ObjectName};
 
 const MAGIC: [u8; 2] = [b'L', 1];
@@ -38,6 +38,14 @@ impl Span {
         }
     }
 
+    /// The name of its chunk; `None` of a hole.
+    pub fn chunk(&self) -> Option<ChunkName> {
+        match *self {
+            Self::Chunk { name, .. } => Some(name),
+            Self::Hole { .. } => None,
+        }
+    }
+
     /// Never: a leaf holds no empty span.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -59,11 +67,19 @@ impl Leaf {
 
     /// Names of its chunks, in order.
     pub fn chunk_names(&self) -> Vec<ObjectName> {
-        let chunk = |span: &Span| match span {
-            Span::Chunk { name, .. } => Some(ObjectName::from(*name)),
-            Span::Hole { .. } => None,
+        self.spans.iter().filter_map(|span| span.chunk().map(ObjectName::from)).collect()
+    }
+
+    /// Where its region is cut.
+    pub fn pieces(&self) -> Vec<Piece> {
+        let mut start = 0;
+        let piece = |span: &Span| {
+            let kind = if span.chunk().is_some() { PieceKind::Data } else { PieceKind::Hole };
+            let piece = Piece { start, len: span.len(), kind };
+            start += span.len();
+            piece
         };
-        self.spans.iter().filter_map(chunk).collect()
+        self.spans.iter().map(piece).collect()
     }
 
     /// The encoded form, from which its name follows.

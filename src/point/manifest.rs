@@ -34,6 +34,13 @@ pub enum Consistency {
 pub enum Provenance {
     /// Everything was read.
     FullRead,
+    /// No file that the disk is read from was modified since the point before.
+    Unmodified,
+    /// What the point before was read from is the unmodified backing file now; what lies above it
+    /// was read.
+    Overlay,
+    /// A list was handed over.
+    List,
 }
 
 /// A disk in a point.

@@ -6,11 +6,13 @@ mod content;
 mod delta;
 mod diff;
 mod document;
+mod graft;
 mod grow;
 mod hold;
 mod leaf;
 mod manifest;
 mod node;
+mod path;
 mod reach;
 mod region;
 mod removal;
@@ -36,6 +38,7 @@ pub use manifest::{
     load_point, prepare_point,
 };
 pub use node::{FAN_OUT, Node};
+pub use path::TreePath;
 pub use reach::Reach;
 pub use region::{RegionContext, RegionStore};
 pub use removal::{Removal, commit_removal, removed_among};

@@ -2,10 +2,11 @@
 //! new is stored.
 
 use super::leaf::{Leaf, Span};
-use crate::chunk::{Cutter, Namer, Piece, PieceKind};
+use crate::chunk::{Before, Cutter, Namer, Piece, PieceKind, Recut, RegionContent};
 use crate::progress::Progress;
 use crate::store::{Codec, KnownObjects, ObjectKind, PackWriter, Put, Repository, StoreError};
-use crate::units::TreeName;
+use crate::units::{ObjectName, TreeName};
+use std::ops::Range;
 
 /// What objects are stored with, for all threads of a run.
 #[derive(Debug, Clone, Copy)]
@@ -50,23 +51,79 @@ impl<'a> RegionStore<'a> {
     /// When it cannot be written, or what is known cannot be asked.
     pub fn put_region(&mut self, content: &[u8]) -> Result<Option<TreeName>, StoreError> {
         let pieces = self.cutter.cut(content);
-        let leaf = self.name_pieces(content, &pieces);
-        let mut known = self.context.known.contains(&leaf.chunk_names())?.into_iter();
-        for (piece, span) in pieces.iter().zip(&leaf.spans) {
-            let Span::Chunk { name, len } = span else { continue };
-            if known.next().unwrap_or(false) {
-                continue;
-            }
-            let put =
-                self.context.writer.put_chunk(*name, piece_of(content, piece), &mut self.codec)?;
-            if matches!(put, Put::Stored) {
-                self.context.progress.add_new(u64::from(*len));
-            }
+        let mut content = Whole(content);
+        let leaf = Leaf { spans: self.name_pieces(&pieces, &mut content)? };
+        self.put_chunks(&pieces, &leaf.spans, &mut content)?;
+        self.put_leaf(&leaf)
+    }
+
+    /// As [`RegionStore::put_region`], of a region of `len` bytes that held the leaf `old` (`None`:
+    /// only zeros) and may differ from it in the ranges `changed`, in bytes from its start: sorted,
+    /// disjoint, not empty, within the region. Only what may be cut otherwise than before is read
+    /// and looked up; the rest is relied on.
+    ///
+    /// # Errors
+    /// As [`RegionStore::put_region`], and the first of `content`.
+    pub fn put_changed<C: RegionContent<Error: From<StoreError>>>(
+        &mut self,
+        old: Option<(TreeName, Leaf)>,
+        len: u32,
+        changed: &[Range<usize>],
+        content: &mut C,
+    ) -> Result<Option<TreeName>, C::Error> {
+        let (old_name, old) = match old {
+            Some((name, leaf)) => (Some(name), leaf),
+            None => (None, Leaf { spans: vec![Span::Hole { len }] }),
+        };
+        let before = old.pieces();
+        if !self.cutter.may_have_cut(&before) {
+            return Ok(self.put_region(content.bytes(0..len as usize)?)?);
         }
+        let cuts = self.cutter.recut(Before { pieces: &before, changed }, content)?;
+        let pieces: Vec<Piece> = cuts.iter().filter_map(Recut::new_piece).collect();
+        let named = self.name_pieces(&pieces, content)?;
+        let mut new = named.iter().copied();
+        let span = |cut: &Recut| match *cut {
+            Recut::Kept(index) => old.spans.get(index).copied(),
+            Recut::New(_) => new.next(),
+        };
+        let leaf = Leaf { spans: cuts.iter().filter_map(span).collect() };
+        if leaf == old {
+            return Ok(old_name);
+        }
+        self.put_chunks(&pieces, &named, content)?;
+        Ok(self.put_leaf(&leaf)?)
+    }
+
+    fn put_leaf(&mut self, leaf: &Leaf) -> Result<Option<TreeName>, StoreError> {
         if leaf.is_hole() {
             return Ok(None);
         }
         self.put_tree(ObjectKind::Leaf, &leaf.encode()).map(Some)
+    }
+
+    /// Stores those of the chunks `spans`, which are `pieces` with their names, that are new.
+    fn put_chunks<C: RegionContent<Error: From<StoreError>>>(
+        &mut self,
+        pieces: &[Piece],
+        spans: &[Span],
+        content: &mut C,
+    ) -> Result<(), C::Error> {
+        let chunks =
+            || pieces.iter().zip(spans).filter_map(|(piece, span)| Some((piece, span.chunk()?)));
+        let names: Vec<ObjectName> = chunks().map(|(_, name)| name.into()).collect();
+        let known = self.context.known.contains(&names)?;
+        for ((piece, name), known) in chunks().zip(known) {
+            if known {
+                continue;
+            }
+            let bytes = content.bytes(piece.range())?;
+            let put = self.context.writer.put_chunk(name, bytes, &mut self.codec)?;
+            if matches!(put, Put::Stored) {
+                self.context.progress.add_new(u64::from(piece.len));
+            }
+        }
+        Ok(())
     }
 
     /// Stores a leaf or node, if it is new.
@@ -81,19 +138,31 @@ impl<'a> RegionStore<'a> {
         Ok(name)
     }
 
-    fn name_pieces(&self, content: &[u8], pieces: &[Piece]) -> Leaf {
-        let name = |piece: &Piece| match piece.kind {
-            PieceKind::Hole => Span::Hole { len: piece.len },
-            PieceKind::Data => {
-                Span::Chunk { name: self.namer.chunk(piece_of(content, piece)), len: piece.len }
-            }
+    fn name_pieces<C: RegionContent>(
+        &self,
+        pieces: &[Piece],
+        content: &mut C,
+    ) -> Result<Vec<Span>, C::Error> {
+        let mut name = |piece: &Piece| {
+            Ok(match piece.kind {
+                PieceKind::Hole => Span::Hole { len: piece.len },
+                PieceKind::Data => Span::Chunk {
+                    name: self.namer.chunk(content.bytes(piece.range())?),
+                    len: piece.len,
+                },
+            })
         };
-        Leaf { spans: pieces.iter().map(name).collect() }
+        pieces.iter().map(&mut name).collect()
     }
 }
 
-/// The cutter's pieces lie within what it cut.
-fn piece_of<'c>(content: &'c [u8], piece: &Piece) -> &'c [u8] {
-    let start = piece.start as usize;
-    &content[start..start + piece.len as usize]
+/// A region's content that is in memory as a whole.
+struct Whole<'c>(&'c [u8]);
+
+impl RegionContent for Whole<'_> {
+    type Error = StoreError;
+
+    fn bytes(&mut self, range: Range<usize>) -> Result<&[u8], StoreError> {
+        Ok(&self.0[range])
+    }
 }

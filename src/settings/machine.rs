@@ -107,6 +107,8 @@ fn source(
     let mut place = named::place(field, &LATER_SOURCES, context, findings)?;
     let format_field = place.reader.field("format");
     let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
+    let changed = place.reader.field("changed");
+    let changed = changed.map(|field| values::path(&field, context.folder, findings));
     let format = match (format_field, place.kind) {
         (Some(field), PlaceKind::Image) => {
             let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
@@ -125,6 +127,7 @@ fn source(
         kind: place.kind,
         format,
         quiesced: quiesced.flatten().unwrap_or(false),
+        changed: changed.flatten().map(|path| path.value),
     };
     Some(Located { value, at: place.path.at })
 }

@@ -196,7 +196,7 @@ pub(super) fn place<'a>(
 
 /// Marks the keys that go with a path, when the path itself is wrong: they are not unknown.
 fn known_elsewhere(reader: &mut TableReader<'_>) {
-    for key in ["format", "quiesced"] {
+    for key in ["format", "quiesced", "changed"] {
         reader.field(key);
     }
 }

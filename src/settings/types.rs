@@ -98,6 +98,8 @@ pub struct SourceSettings {
     pub format: Option<ImageFormat>,
     /// The user promises that nothing writes to it during a backup.
     pub quiesced: bool,
+    /// A file with a list of what changed since a point, which a tool of the user's writes.
+    pub changed: Option<PathBuf>,
 }
 
 /// What holds a disk.

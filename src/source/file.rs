@@ -1,6 +1,7 @@
 //! One open file or block device that a disk is read from: kept from writers, read exactly, and
 //! watched for changes.
 
+use super::changes::{FileIdentity, keeps_times};
 use super::direct;
 use super::error::SourceError;
 use crate::extent::{Extent, push_joined};
@@ -98,6 +99,11 @@ impl SourceFile {
     /// What it was when it was opened.
     pub(super) fn stat(&self) -> &FileStat {
         &self.opened_as
+    }
+
+    /// By what it is known again, unmodified; it was opened at `opened`, or later.
+    pub(super) fn identity(&self, opened: jiff::Timestamp) -> Option<FileIdentity> {
+        keeps_times(&self.file).then(|| FileIdentity::of(&self.opened_as, opened))?
     }
 
     /// Whether both are the same file or device, by whatever names.

@@ -4,6 +4,7 @@
 //! Invariant: what is reported as zeros reads as zeros; doubt means data. A short read, a file
 //! that was cut off or a table that contradicts itself is an error, never zeros.
 
+mod changes;
 mod direct;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+pub use changes::{ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
 pub use error::SourceError;
 
 use crate::extent::Extent;
@@ -49,6 +51,24 @@ pub trait Source: Send + Sync + std::fmt::Debug {
 
     /// All files that the disk is read from, the whole backing chain, as they were opened.
     fn files(&self) -> Vec<FileStat>;
+
+    /// By what its files are known again, unmodified, at a later time, in the order of
+    /// [`Source::files`]; `None` where their times prove nothing. It was opened at `opened`, or
+    /// later.
+    fn identities(&self, opened: jiff::Timestamp) -> Option<Vec<FileIdentity>> {
+        let _ = opened;
+        None
+    }
+
+    /// Where the disk may differ from what it was when its files were `before`; `None` when that
+    /// is not known.
+    fn changed_since(
+        &self,
+        before: &[FileIdentity],
+    ) -> Result<Option<ChangedExtents>, SourceError> {
+        let _ = before;
+        Ok(None)
+    }
 }
 
 /// How a disk lies in its file.

@@ -1,8 +1,9 @@
 //! Raw images and block devices: the bytes of the file are the bytes of the disk.
 
+use super::changes::are_unmodified;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::{Source, require_within};
+use super::{ChangedExtents, Evidence, FileIdentity, Source, require_within};
 use crate::extent::Extent;
 use crate::fsio::FileStat;
 
@@ -53,5 +54,19 @@ impl Source for RawSource {
 
     fn files(&self) -> Vec<FileStat> {
         vec![*self.file.stat()]
+    }
+
+    fn identities(&self, opened: jiff::Timestamp) -> Option<Vec<FileIdentity>> {
+        Some(vec![self.file.identity(opened)?])
+    }
+
+    /// Knows only whether anything was written at all.
+    fn changed_since(
+        &self,
+        before: &[FileIdentity],
+    ) -> Result<Option<ChangedExtents>, SourceError> {
+        let unmodified = are_unmodified(before, &self.files());
+        let changed = ChangedExtents { extents: Vec::new(), evidence: Evidence::Unmodified };
+        Ok(unmodified.then_some(changed))
     }
 }

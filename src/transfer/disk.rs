@@ -36,7 +36,8 @@ pub(super) fn copy(
     let jobs = jobs(copy, &tree, base)?;
     let cut = copy.to.repository.header().cut;
     let shared = Mutex::new(Shared { jobs: jobs.into(), cursor: 0 });
-    let root = grow_tree(copy.regions, &Disk { copy, tree, cut, shared }, copy.request.workers)?;
+    let disk = Disk { copy, tree, cut, shared };
+    let root = grow_tree(copy.regions, &disk, None, copy.request.workers)?;
     Ok(root)
 }
 

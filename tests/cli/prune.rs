@@ -2,7 +2,7 @@
 
 use crate::common::name;
 use crate::world::{World, damage};
-use afterimage::backup::{BackupRequest, backup};
+use afterimage::backup::{BackupRequest, ChangeHints, backup};
 use afterimage::catalog::Catalog;
 use afterimage::fsio::RealFileSystem;
 use afterimage::point::Consistency;
@@ -25,6 +25,7 @@ fn make_points(world: &World, times: &[&str]) {
         let request = BackupRequest {
             machine: &machine,
             disks: vec![(name("root"), source)],
+            hints: ChangeHints::default(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
             lock_until: None,

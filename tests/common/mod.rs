@@ -4,7 +4,7 @@
 pub mod files;
 pub mod template;
 
-use afterimage::backup::{BackupError, BackupRequest, BackupResult, backup};
+use afterimage::backup::{BackupError, BackupRequest, BackupResult, ChangeHints, backup};
 use afterimage::catalog::{Catalog, CatalogContents, SecondCatalog};
 use afterimage::chunk::CutParameters;
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
@@ -184,6 +184,7 @@ impl World {
         let request = BackupRequest {
             machine: &machine,
             disks: disks.iter().map(spec).collect(),
+            hints: ChangeHints::default(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
             lock_until: self.lock_until,

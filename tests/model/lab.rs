@@ -1,7 +1,7 @@
 //! A repository, machines and a replica in one folder, and what can be done to them through any
 //! file system.
 
-use afterimage::backup::{BackupRequest, backup};
+use afterimage::backup::{BackupRequest, ChangeHints, backup};
 use afterimage::catalog::Catalog;
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
@@ -75,6 +75,7 @@ impl Lab {
         let request = BackupRequest {
             machine: &name(MACHINES[machine]),
             disks: vec![(name("root"), spec)],
+            hints: ChangeHints::default(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
             now: self.time(clock),

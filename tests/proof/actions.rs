@@ -4,7 +4,7 @@ use crate::lab::{
     Action, Done, FIRST, KEY, Lab, MACHINES, REPLICAS, RESTORED_DISK, Result, SECOND, name,
     small_cut,
 };
-use afterimage::backup::{BackupRequest, backup};
+use afterimage::backup::{BackupRequest, ChangeHints, backup};
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::FileSystem;
 use afterimage::point::Consistency;
@@ -64,6 +64,7 @@ impl Lab {
         let request = BackupRequest {
             machine: &name(MACHINES[machine]),
             disks: self.machines[machine].keys().map(spec).collect(),
+            hints: ChangeHints::default(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
             now: self.time(),

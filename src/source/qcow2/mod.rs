@@ -16,9 +16,10 @@ mod map;
 
 pub(super) use header::MAGIC;
 
+use super::changes::{are_unmodified, joined};
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::{Source, require_within};
+use super::{ChangedExtents, Evidence, FileIdentity, Source, require_within};
 use crate::extent::{Extent, push_joined};
 use crate::fsio::FileStat;
 use cache::TableCache;
@@ -113,6 +114,32 @@ impl Qcow2Source {
     }
 }
 
+impl Qcow2Source {
+    /// What is not as the layer at `depth` has it: what any layer above it says, and what lies past
+    /// its end.
+    fn written_above(&self, depth: usize) -> Result<Vec<Extent>, SourceError> {
+        let mut list = Vec::new();
+        for (place, layer) in self.layers[..depth].iter().enumerate() {
+            let Layer::Qcow2(layer) = layer else { continue };
+            let size_bytes = layer.header.size_bytes.min(self.size_bytes);
+            let Qcow2Layer { header, file, .. } = layer.as_ref();
+            let tables = Tables { header, file, cache: &self.tables, layer: place };
+            let mut start = 0;
+            while start < size_bytes {
+                let (content, end) = tables.content_at(start, size_bytes)?;
+                if !matches!(content, Content::Unallocated) {
+                    list.push(Extent::between(start, end));
+                }
+                start = end;
+            }
+        }
+        // A layer that is shorter than what stands on it hides what lies below past its end.
+        let shortest = self.layers[..=depth].iter().map(Layer::size_bytes).min().unwrap_or(0);
+        list.push(Extent::between(shortest, self.size_bytes));
+        Ok(joined(list))
+    }
+}
+
 // Clusters that were allocated ahead of use (`preallocation=metadata`) lie in holes of the file:
 // what the file system knows to be zero is passed over here too. `found` gets disk extents.
 fn data_in(
@@ -196,5 +223,25 @@ impl Source for Qcow2Source {
 
     fn files(&self) -> Vec<FileStat> {
         self.layers.iter().flat_map(Layer::files).map(|file| *file.stat()).collect()
+    }
+
+    fn identities(&self, opened: jiff::Timestamp) -> Option<Vec<FileIdentity>> {
+        self.layers.iter().flat_map(Layer::files).map(|file| file.identity(opened)).collect()
+    }
+
+    /// Knows what was written since an overlay was put on what was read before: that stands below
+    /// it now, unmodified.
+    fn changed_since(
+        &self,
+        before: &[FileIdentity],
+    ) -> Result<Option<ChangedExtents>, SourceError> {
+        let files = |layers: &[Layer]| -> Vec<FileStat> {
+            layers.iter().flat_map(Layer::files).map(|file| *file.stat()).collect()
+        };
+        let depth = (0..self.layers.len())
+            .find(|depth| are_unmodified(before, &files(&self.layers[*depth..])));
+        let Some(depth) = depth else { return Ok(None) };
+        let evidence = if depth == 0 { Evidence::Unmodified } else { Evidence::Overlay };
+        Ok(Some(ChangedExtents { extents: self.written_above(depth)?, evidence }))
     }
 }

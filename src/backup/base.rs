@@ -1,0 +1,206 @@
+//! What a backup may build on: the parent's trees, where it is known what changed since.
+//!
+//! Invariants: a base is used only if every object of the parent lies where a new point may rely on
+//! it; whatever is in doubt is read in full.
+
+use super::{BackupError, BackupRequest};
+use crate::catalog::{Catalog, SourcesAt};
+use crate::extent::Extent;
+use crate::point::{Point, Provenance, TreeReader, TreeRef, TreeVisitor};
+use crate::source::{ChangedExtents, Evidence, HandedOver, Source};
+use crate::store::{Repository, StoreError};
+use crate::units::{ChunkName, MIB, Name, ObjectName, PointId, TreeName};
+use std::collections::{BTreeMap, HashSet};
+
+/// Where disks may have changed, as far as the caller knows.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeHints {
+    /// Lists that were handed over, by disk. They go before everything else.
+    pub lists: BTreeMap<Name, HandedOver>,
+    /// What the disks were read from when a point was made.
+    pub sources: Option<SourcesAt>,
+}
+
+/// How a disk was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskRead {
+    /// The disk.
+    pub disk: Name,
+    /// How it was known what changed.
+    pub provenance: Provenance,
+    /// Why a list that was handed over, or what was known of the files, did not count.
+    pub in_full_because: Option<String>,
+}
+
+/// What a disk's new tree is built upon.
+#[derive(Debug)]
+pub(super) struct Base {
+    pub tree: TreeRef,
+    /// Where it may differ: sorted, disjoint, within the disk.
+    pub changed: Vec<Extent>,
+    pub evidence: Evidence,
+}
+
+impl Base {
+    pub fn provenance(&self) -> Provenance {
+        match self.evidence {
+            Evidence::Unmodified => Provenance::Unmodified,
+            Evidence::Overlay => Provenance::Overlay,
+            Evidence::List => Provenance::List,
+        }
+    }
+}
+
+/// The base of each disk, or why there is none.
+pub(super) struct Bases<'a> {
+    repository: &'a Repository,
+    catalog: &'a Catalog,
+    hints: &'a ChangeHints,
+    parent: Option<&'a Point>,
+    /// Whether the parent can be relied on, once that was looked at.
+    is_reliable: Option<bool>,
+}
+
+impl<'a> Bases<'a> {
+    pub fn new(
+        repository: &'a Repository,
+        catalog: &'a Catalog,
+        request: &'a BackupRequest<'_>,
+        parent: Option<&'a Point>,
+    ) -> Self {
+        Self { repository, catalog, hints: &request.hints, parent, is_reliable: None }
+    }
+
+    /// What `disk` can be built upon; `Err` with why it is read in full, if that is worth telling.
+    pub fn of(
+        &mut self,
+        disk: &Name,
+        source: &dyn Source,
+    ) -> Result<Result<Base, Option<String>>, BackupError> {
+        let Some(parent) = self.parent else { return Ok(Err(None)) };
+        let Some(entry) = parent.manifest.disk(disk) else { return Ok(Err(None)) };
+        let changed = match self.changed(disk, source, parent.id)? {
+            Ok(changed) => changed,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if entry.size_bytes != source.size_bytes() {
+            return Ok(Err(Some("its size changed".to_owned())));
+        }
+        if regions_touched(&changed.extents) > REGIONS_TOUCHED_MAX {
+            return Ok(Err(Some("too much of it changed".to_owned())));
+        }
+        if !self.is_reliable(parent)? {
+            let reason = "not everything that the point before refers to can be relied on";
+            return Ok(Err(Some(reason.to_owned())));
+        }
+        let ChangedExtents { extents, evidence } = changed;
+        Ok(Ok(Base { tree: entry.tree(), changed: extents, evidence }))
+    }
+
+    fn changed(
+        &self,
+        disk: &Name,
+        source: &dyn Source,
+        parent: PointId,
+    ) -> Result<Result<ChangedExtents, Option<String>>, BackupError> {
+        if let Some(handed) = self.hints.lists.get(disk) {
+            let list = handed.list(&source.files());
+            let found = list.and_then(|list| list.within(parent, source.size_bytes()));
+            return Ok(found.map_err(Some));
+        }
+        let known = self.hints.sources.as_ref().filter(|sources| sources.point == parent);
+        let Some(before) = known.and_then(|sources| sources.disks.get(disk)) else {
+            return Ok(Err(None));
+        };
+        let changed = source.changed_since(before);
+        Ok(changed.map_err(|error| BackupError::source(disk, error))?.ok_or(None))
+    }
+
+    /// Whether a new point may rely on everything that `parent` refers to. Where the catalog has
+    /// lost nothing since `parent` was made, it was looked at then; else all of its trees are
+    /// walked, which reads about a four-hundredth of its disks' data.
+    fn is_reliable(&mut self, parent: &Point) -> Result<bool, BackupError> {
+        if let Some(known) = self.is_reliable {
+            return Ok(known);
+        }
+        let noted = self.hints.sources.as_ref();
+        let mark = self.catalog.loss_mark()?;
+        let is_noted = noted.is_some_and(|it| it.point == parent.id && it.loss_mark == mark);
+        let is_reliable = is_noted || self.is_whole(parent)?;
+        self.is_reliable = Some(is_reliable);
+        Ok(is_reliable)
+    }
+
+    fn is_whole(&self, parent: &Point) -> Result<bool, StoreError> {
+        let mut objects = self.repository.reader(self.catalog)?;
+        let mut check = Check { catalog: self.catalog, seen: HashSet::new(), asked: Vec::new() };
+        for disk in &parent.manifest.disks {
+            let walked = TreeReader::new(&mut objects).visit(&disk.tree(), &mut check);
+            match walked.and_then(|()| check.ask()) {
+                Ok(()) => {}
+                Err(Doubt::Unreliable) => return Ok(false),
+                Err(Doubt::Store(StoreError::Damaged(_) | StoreError::Unknown { .. })) => {
+                    return Ok(false);
+                }
+                Err(Doubt::Store(error)) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// More regions are not grafted, to bound memory: 16 TiB of a disk.
+const REGIONS_TOUCHED_MAX: u64 = 1024 * 1024;
+
+/// At most so many regions of 16 MiB, which is what repositories have, are touched.
+fn regions_touched(extents: &[Extent]) -> u64 {
+    let region = 16 * MIB;
+    extents.iter().map(|it| it.end().div_ceil(region) - it.start() / region).sum()
+}
+
+/// Names asked for at once.
+const NAMES_ASKED: usize = 4096;
+
+struct Check<'a> {
+    catalog: &'a Catalog,
+    /// Tree objects that were entered.
+    seen: HashSet<TreeName>,
+    asked: Vec<ObjectName>,
+}
+
+enum Doubt {
+    Unreliable,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Doubt {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Check<'_> {
+    fn ask(&mut self) -> Result<(), Doubt> {
+        let names = std::mem::take(&mut self.asked);
+        let known = self.catalog.contains(&names).map_err(StoreError::from)?;
+        if known.contains(&false) { Err(Doubt::Unreliable) } else { Ok(()) }
+    }
+}
+
+impl TreeVisitor for Check<'_> {
+    type Error = Doubt;
+
+    fn enter(&mut self, name: TreeName) -> Result<bool, Doubt> {
+        self.asked.push(name.into());
+        Ok(self.seen.insert(name))
+    }
+
+    fn chunk(&mut self, name: ChunkName, _: u32) -> Result<(), Doubt> {
+        self.asked.push(name.into());
+        if self.asked.len() >= NAMES_ASKED { self.ask() } else { Ok(()) }
+    }
+
+    fn leave(&mut self, _: TreeName) -> Result<(), Doubt> {
+        Ok(())
+    }
+}
