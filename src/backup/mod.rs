@@ -200,13 +200,26 @@ fn back_up_disk(
             // The base cannot be read: that costs time, not the new point.
             Err(BackupError::Store(
                 error @ (StoreError::Damaged(_) | StoreError::Unknown { .. }),
-            )) => Some(format!("the point before cannot be built upon: {error}")),
+            )) => {
+                note_damage(context, &error)?;
+                Some(format!("the point before cannot be built upon: {error}"))
+            }
             done => return Ok((done?, read(base.provenance(), None))),
         },
         Err(reason) => reason,
     };
     let root = disk::back_up(context, name, source, None)?;
     Ok((root, read(Provenance::FullRead, reason)))
+}
+
+/// An object that was found damaged counts as unknown from now on, so that it is stored again.
+fn note_damage(context: &Context<'_>, error: &StoreError) -> Result<(), CatalogError> {
+    match error {
+        StoreError::Damaged(Damage::Object { pack, object, .. }) => {
+            context.catalog.note_damaged(&[(*object, *pack)])
+        }
+        _ => Ok(()),
+    }
 }
 
 fn back_up_definition(

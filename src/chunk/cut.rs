@@ -79,30 +79,35 @@ impl Cutter {
     pub fn cut(&self, region: &[u8]) -> Vec<Piece> {
         let average = self.parameters.chunk_bytes_average as usize;
         let mut pieces = Vec::with_capacity(region.len() / average + 16);
-        let granule_bytes = self.parameters.granule_bytes as usize;
-        let mut run: Option<usize> = None;
-        for (index, granule) in region.chunks(granule_bytes).enumerate() {
-            let start = index * granule_bytes;
-            if is_zero(granule) {
-                if let Some(run_start) = run.take() {
-                    self.cut_run(region, run_start, start, &mut pieces);
-                }
-                push_hole(&mut pieces, start, granule.len());
-            } else if run.is_none() {
-                run = Some(start);
-            }
-        }
-        if let Some(run_start) = run {
-            self.cut_run(region, run_start, region.len(), &mut pieces);
-        }
+        self.cut_each(region, |piece| pieces.push(piece));
         pieces
     }
 
-    fn cut_run(&self, region: &[u8], start: usize, end: usize, pieces: &mut Vec<Piece>) {
+    /// As [`Cutter::cut`]; gives each piece to `each` when it is cut, while its content is in the
+    /// processor's cache.
+    pub fn cut_each(&self, region: &[u8], mut each: impl FnMut(Piece)) {
+        let granule_bytes = self.parameters.granule_bytes as usize;
+        let mut granules = region.chunks(granule_bytes).map(is_zero).enumerate().peekable();
+        while let Some((first, zeros)) = granules.next() {
+            let mut after = first + 1;
+            while granules.next_if(|(_, more)| *more == zeros).is_some() {
+                after += 1;
+            }
+            let (start, end) = (first * granule_bytes, (after * granule_bytes).min(region.len()));
+            if zeros {
+                let (start, len) = (start as u32, (end - start) as u32);
+                each(Piece { start, len, kind: PieceKind::Hole });
+            } else {
+                self.cut_run(region, start, end, &mut each);
+            }
+        }
+    }
+
+    fn cut_run(&self, region: &[u8], start: usize, end: usize, each: &mut impl FnMut(Piece)) {
         let mut at = start;
         while at < end {
             let len = self.first_cut(&region[at..end]);
-            pieces.push(Piece { start: at as u32, len: len as u32, kind: PieceKind::Data });
+            each(Piece { start: at as u32, len: len as u32, kind: PieceKind::Data });
             at += len;
         }
     }
@@ -123,13 +128,6 @@ impl Cutter {
             &self.gear_shifted,
         );
         len
-    }
-}
-
-fn push_hole(pieces: &mut Vec<Piece>, start: usize, len: usize) {
-    match pieces.last_mut() {
-        Some(last) if last.kind == PieceKind::Hole => last.len += len as u32,
-        _ => pieces.push(Piece { start: start as u32, len: len as u32, kind: PieceKind::Hole }),
     }
 }
 

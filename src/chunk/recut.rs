@@ -31,16 +31,6 @@ pub enum Recut {
     New(Piece),
 }
 
-impl Recut {
-    /// The piece, if it may have new content.
-    pub fn new_piece(&self) -> Option<Piece> {
-        match *self {
-            Self::Kept(_) => None,
-            Self::New(piece) => Some(piece),
-        }
-    }
-}
-
 /// Where a region was cut before, and where it may have changed since.
 #[derive(Debug, Clone, Copy)]
 pub struct Before<'a> {

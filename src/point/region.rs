@@ -2,7 +2,7 @@
 //! new is stored.
 
 use super::leaf::{Leaf, Span};
-use crate::chunk::{Before, Cutter, Namer, Piece, PieceKind, Recut, RegionContent};
+use crate::chunk::{Before, Cutter, Fingerprint, Namer, Piece, PieceKind, Recut, RegionContent};
 use crate::progress::Progress;
 use crate::store::{Codec, KnownObjects, ObjectKind, PackWriter, Put, Repository, StoreError};
 use crate::units::{ObjectName, TreeName};
@@ -50,11 +50,15 @@ impl<'a> RegionStore<'a> {
     /// # Errors
     /// When it cannot be written, or what is known cannot be asked.
     pub fn put_region(&mut self, content: &[u8]) -> Result<Option<TreeName>, StoreError> {
-        let pieces = self.cutter.cut(content);
-        let mut content = Whole(content);
-        let leaf = Leaf { spans: self.name_pieces(&pieces, &mut content)? };
-        self.put_chunks(&pieces, &leaf.spans, &mut content)?;
-        self.put_leaf(&leaf)
+        let mut cuts = Vec::new();
+        self.cutter.cut_each(content, |piece| {
+            cuts.push(match piece.kind {
+                PieceKind::Hole => NamedPiece::hole(piece),
+                PieceKind::Data => NamedPiece::chunk(&self.namer, piece, &content[piece.range()]),
+            });
+        });
+        self.put_chunks(&cuts, &mut Whole(content))?;
+        self.put_leaf(&Leaf { spans: cuts.iter().map(|cut| cut.span).collect() })
     }
 
     /// As [`RegionStore::put_region`], of a region of `len` bytes that held the leaf `old` (`None`:
@@ -80,18 +84,27 @@ impl<'a> RegionStore<'a> {
             return Ok(self.put_region(content.bytes(0..len as usize)?)?);
         }
         let cuts = self.cutter.recut(Before { pieces: &before, changed }, content)?;
-        let pieces: Vec<Piece> = cuts.iter().filter_map(Recut::new_piece).collect();
-        let named = self.name_pieces(&pieces, content)?;
-        let mut new = named.iter().copied();
-        let span = |cut: &Recut| match *cut {
-            Recut::Kept(index) => old.spans.get(index).copied(),
-            Recut::New(_) => new.next(),
-        };
-        let leaf = Leaf { spans: cuts.iter().filter_map(span).collect() };
+        let (mut spans, mut new) = (Vec::with_capacity(cuts.len()), Vec::new());
+        for cut in cuts {
+            spans.push(match cut {
+                Recut::Kept(index) => old.spans[index],
+                Recut::New(piece) => {
+                    let named = match piece.kind {
+                        PieceKind::Hole => NamedPiece::hole(piece),
+                        PieceKind::Data => {
+                            NamedPiece::chunk(&self.namer, piece, content.bytes(piece.range())?)
+                        }
+                    };
+                    new.push(named);
+                    named.span
+                }
+            });
+        }
+        let leaf = Leaf { spans };
         if leaf == old {
             return Ok(old_name);
         }
-        self.put_chunks(&pieces, &named, content)?;
+        self.put_chunks(&new, content)?;
         Ok(self.put_leaf(&leaf)?)
     }
 
@@ -102,25 +115,21 @@ impl<'a> RegionStore<'a> {
         self.put_tree(ObjectKind::Leaf, &leaf.encode()).map(Some)
     }
 
-    /// Stores those of the chunks `spans`, which are `pieces` with their names, that are new.
+    /// Stores those of the chunks that are new.
     fn put_chunks<C: RegionContent<Error: From<StoreError>>>(
         &mut self,
-        pieces: &[Piece],
-        spans: &[Span],
+        cuts: &[NamedPiece],
         content: &mut C,
     ) -> Result<(), C::Error> {
-        let chunks =
-            || pieces.iter().zip(spans).filter_map(|(piece, span)| Some((piece, span.chunk()?)));
+        let chunks = || cuts.iter().filter_map(|cut| Some((cut, cut.span.chunk()?)));
         let names: Vec<ObjectName> = chunks().map(|(_, name)| name.into()).collect();
         let known = self.context.known.contains(&names)?;
-        for ((piece, name), known) in chunks().zip(known) {
-            if known {
-                continue;
-            }
-            let bytes = content.bytes(piece.range())?;
-            let put = self.context.writer.put_chunk(name, bytes, &mut self.codec)?;
+        for ((cut, name), _) in chunks().zip(known).filter(|(_, known)| !known) {
+            let bytes = content.bytes(cut.piece.range())?;
+            let put =
+                self.context.writer.put_named(name, cut.fingerprint, bytes, &mut self.codec)?;
             if matches!(put, Put::Stored) {
-                self.context.progress.add_new(u64::from(piece.len));
+                self.context.progress.add_new(u64::from(cut.piece.len));
             }
         }
         Ok(())
@@ -137,22 +146,25 @@ impl<'a> RegionStore<'a> {
         }
         Ok(name)
     }
+}
 
-    fn name_pieces<C: RegionContent>(
-        &self,
-        pieces: &[Piece],
-        content: &mut C,
-    ) -> Result<Vec<Span>, C::Error> {
-        let mut name = |piece: &Piece| {
-            Ok(match piece.kind {
-                PieceKind::Hole => Span::Hole { len: piece.len },
-                PieceKind::Data => Span::Chunk {
-                    name: self.namer.chunk(content.bytes(piece.range())?),
-                    len: piece.len,
-                },
-            })
-        };
-        pieces.iter().map(&mut name).collect()
+/// A piece of a region, named.
+#[derive(Debug, Clone, Copy)]
+struct NamedPiece {
+    piece: Piece,
+    span: Span,
+    /// Of the content that was named, of a chunk.
+    fingerprint: Fingerprint,
+}
+
+impl NamedPiece {
+    fn hole(piece: Piece) -> Self {
+        Self { piece, span: Span::Hole { len: piece.len }, fingerprint: Fingerprint::of(&[]) }
+    }
+
+    fn chunk(namer: &Namer, piece: Piece, content: &[u8]) -> Self {
+        let span = Span::Chunk { name: namer.chunk(content), len: piece.len };
+        Self { piece, span, fingerprint: Fingerprint::of(content) }
     }
 }
 

@@ -11,7 +11,7 @@ use super::pack::{
 };
 use super::seal::Sealer;
 use super::{Keys, Repository, StoreError, WriterSession};
-use crate::chunk::Namer;
+use crate::chunk::{Fingerprint, Namer};
 use crate::fsio::TemporaryFile;
 use crate::units::{ChunkName, MIB, ObjectName, PackName, RunId, TreeName};
 use sha2::{Digest, Sha256};
@@ -109,6 +109,22 @@ impl<'r> PackWriter<'r> {
         codec: &mut Codec,
     ) -> Result<Put, StoreError> {
         let is_same = |restored: &[u8]| self.namer.chunk(restored) == name;
+        self.put(name.into(), ObjectKind::Chunk, content, codec, is_same)
+    }
+
+    /// As [`PackWriter::put_chunk`], of content whose fingerprint was taken when it was named: what
+    /// decodes to the same fingerprint is what was named, and needs no second hash.
+    ///
+    /// # Errors
+    /// As [`PackWriter::put_chunk`].
+    pub fn put_named(
+        &self,
+        name: ChunkName,
+        fingerprint: Fingerprint,
+        content: &[u8],
+        codec: &mut Codec,
+    ) -> Result<Put, StoreError> {
+        let is_same = |restored: &[u8]| Fingerprint::of(restored) == fingerprint;
         self.put(name.into(), ObjectKind::Chunk, content, codec, is_same)
     }
 

@@ -1,6 +1,7 @@
 //! The binary, as users and their scripts meet it.
 
 mod catalog;
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod costs;

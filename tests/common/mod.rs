@@ -40,6 +40,8 @@ pub struct World {
     pub workers: usize,
     /// Until when new points are locked.
     pub lock_until: Option<jiff::Timestamp>,
+    /// What the next backup knows of what changed.
+    pub hints: ChangeHints,
     /// What a restore does about content that is damaged.
     pub damaged: Damaged,
     /// Added to the clock, in seconds: each backup is a second after the one before.
@@ -108,6 +110,7 @@ impl World {
             secret,
             workers: 2,
             lock_until: None,
+            hints: ChangeHints::default(),
             damaged: Damaged::Fail,
             clock: std::cell::Cell::new(1_700_000_000),
         }
@@ -184,7 +187,7 @@ impl World {
         let request = BackupRequest {
             machine: &machine,
             disks: disks.iter().map(spec).collect(),
-            hints: ChangeHints::default(),
+            hints: self.hints.clone(),
             definition: Vec::new(),
             consistency: Consistency::Offline,
             lock_until: self.lock_until,

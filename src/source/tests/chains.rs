@@ -2,7 +2,8 @@
 
 use super::formats::random_writes;
 use super::tools::*;
-use crate::source::SourceError;
+use crate::extent::Extent;
+use crate::source::{Evidence, FileIdentity, Source, SourceError};
 use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1024 * 1024;
@@ -48,6 +49,78 @@ fn chains_of_larger_and_smaller_images_read_as_qemu_reads_them() {
         assert_reads_as(&*source, &expected, &format!("{sizes:?}, seed {seed}"));
         assert_eq!(source.files().len(), sizes.len() + 1);
     }
+}
+
+/// The identities of a source's files, as of some time later.
+fn identities(source: &dyn Source) -> Vec<FileIdentity> {
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    source.identities(later).unwrap()
+}
+
+#[test]
+fn what_is_written_above_a_disk_that_was_read_before_covers_all_that_differs() {
+    for (seed, sizes) in [
+        (300, &[3 * MIB, 3 * MIB][..]),
+        (301, &[3 * MIB, 3 * MIB, 3 * MIB, 3 * MIB]),
+        (302, &[2 * MIB, 8 * MIB, 5 * MIB, 6 * MIB]),
+        (303, &[9 * MIB, MIB, 9 * MIB, 512 * 3, 4 * MIB]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let top = chain(folder.path(), seed, sizes);
+        let expected = as_qemu_reads("qcow2", &top);
+        let source = open_qcow2(&top).unwrap();
+        let now = identities(&*source);
+        let unmodified = source.changed_since(&now).unwrap().unwrap();
+        assert_eq!((unmodified.extents.len(), unmodified.evidence), (0, Evidence::Unmodified));
+        for depth in 1..=sizes.len() {
+            let changed = source.changed_since(&now[depth..]).unwrap().unwrap();
+            assert_eq!(changed.evidence, Evidence::Overlay);
+            // What the disk below holds, as far as both reach.
+            let below = match sizes.len() - depth {
+                0 => std::fs::read(folder.path().join("base.raw")).unwrap(),
+                layer => {
+                    let name = format!("layer{}.qcow2", layer - 1);
+                    as_qemu_reads("qcow2", &folder.path().join(name))
+                }
+            };
+            let is_inside = |at: usize| {
+                changed.extents.iter().any(|it| (it.start()..it.end()).contains(&(at as u64)))
+            };
+            let size = expected.len().min(below.len());
+            let block = 512;
+            for at in (0..size).step_by(block) {
+                let range = at..(at + block).min(size);
+                if expected[range.clone()] != below[range] {
+                    assert!(is_inside(at), "seed {seed}, depth {depth}: byte {at} is not told");
+                }
+            }
+            assert!(changed.extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
+            assert!(changed.extents.last().is_none_or(|it| it.end() <= source.size_bytes()));
+        }
+        // A base that was written to since: nothing is known.
+        let mut written = now[1..].to_vec();
+        written.reverse();
+        assert_eq!(
+            source.changed_since(&written).unwrap().map(|it| it.evidence),
+            match written.len() {
+                1 => Some(Evidence::Overlay),
+                _ => None,
+            }
+        );
+    }
+}
+
+#[test]
+fn an_overlay_with_little_in_it_tells_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base.raw");
+    std::fs::write(&base, Random(1).bytes(8 * MIB as usize)).unwrap();
+    let top = folder.path().join("top.qcow2");
+    overlay("cluster_size=64k", "base.raw", "raw", &top, 8 * MIB);
+    write(&top, &["write -P 7 1M 512".to_owned()]);
+    let source = open_qcow2(&top).unwrap();
+    let changed = source.changed_since(&identities(&*source)[1..]).unwrap().unwrap();
+    assert_eq!(changed.extents, [Extent::between(MIB, MIB + 65_536)]);
 }
 
 #[test]
