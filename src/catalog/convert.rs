@@ -1,15 +1,14 @@
 //! From one table with a row for each object, as catalogs had it up to schema 5, to parts and an
 //! index.
 
-use super::index::RunShape;
-use super::merge::merge;
+use super::merge::merge_all;
 use super::part::{impossible, write_parts};
 use crate::store::{Encoding, Location, ObjectKind, PackEntry};
 use crate::units::{ObjectName, PackName};
 use rusqlite::{Row, Transaction};
 
-/// Schema 6.
-pub(super) const TABLES: &str = "
+/// What schema 6 adds.
+const TABLES: &str = "
     ALTER TABLE repository ADD COLUMN parts INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE repository ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE repository ADD COLUMN recent INTEGER NOT NULL DEFAULT 0;
@@ -26,9 +25,10 @@ pub(super) const TABLES: &str = "
     CREATE TABLE filter (no INTEGER PRIMARY KEY, bits BLOB NOT NULL) STRICT;
 ";
 
-/// Schema 7: all objects are in parts, and the table of objects is gone. It sorts all rows once,
-/// in a temporary file where there are many.
+/// Leads to schema 6: all objects are in parts, and the table of objects is gone. It sorts all rows
+/// once, in a temporary file where there are many.
 pub(super) fn convert(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(TABLES)?;
     let mut all = transaction.prepare(
         "SELECT pack.no, pack.name, object.name, offset, stored, plain, object.kind, encoding
          FROM object JOIN pack ON pack.no = object.pack ORDER BY object.pack, offset",
@@ -54,7 +54,7 @@ pub(super) fn convert(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     drop(rows);
     drop(all);
     transaction.execute_batch("DROP TABLE object")?;
-    if objects.is_empty() { Ok(()) } else { merge(transaction, &RunShape::all(transaction)?) }
+    if objects.is_empty() { Ok(()) } else { merge_all(transaction) }
 }
 
 fn location(row: &Row<'_>, pack: PackName) -> rusqlite::Result<Location> {

@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 pub(super) const INDEX_ENTRY_BYTES: usize = 12;
 /// More buckets than this have no use.
-const BITS_MAX: u32 = 24;
+const BITS_MAX: u32 = 20;
+/// No run has more: what is calculated from it does not overflow.
+const ENTRIES_MAX: u64 = 1 << 40;
 /// Entries of a bucket, at most, on average.
 const BUCKET_ENTRIES: u64 = 1024;
 
@@ -87,7 +89,8 @@ impl RunShape {
         let mut shapes = Vec::new();
         while let Some(row) = rows.next()? {
             let shape = Self { no: row.get(0)?, bits: row.get(1)?, entries: row.get(2)? };
-            if shape.bits > BITS_MAX || shape.no > i32::MAX as u32 {
+            let is_possible = shape.bits <= BITS_MAX && shape.entries <= ENTRIES_MAX;
+            if !is_possible || shape.no > i32::MAX as u32 {
                 return Err(impossible(1, "a run has an impossible shape"));
             }
             shapes.push(shape);

@@ -25,6 +25,13 @@ pub(super) fn merge_if_due(transaction: &Transaction<'_>) -> rusqlite::Result<()
     if objects <= RECENT_OBJECTS_MAX && parts <= RECENT_PARTS_MAX {
         return Ok(());
     }
+    merge_recent(transaction)
+}
+
+/// Makes a run of what stands in none, with the runs that are not much larger.
+pub(super) fn merge_recent(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let objects: i64 =
+        transaction.query_row("SELECT recent FROM repository", [], |row| row.get(0))?;
     let (mut entries, mut merged) = (objects.max(1) as u64, Vec::new());
     for shape in RunShape::all(transaction)?.into_iter().rev() {
         if shape.entries > entries.saturating_mul(GROWTH) {
@@ -41,13 +48,18 @@ pub(super) fn shrink_if_due(transaction: &Transaction<'_>) -> rusqlite::Result<(
     let live: u64 =
         transaction
             .query_row("SELECT coalesce(sum(objects), 0) FROM pack", [], |row| row.get(0))?;
-    let runs = RunShape::all(transaction)?;
-    let entries: u64 = runs.iter().map(|shape| shape.entries).sum();
-    if entries > 2 * live + RECENT_OBJECTS_MAX as u64 { merge(transaction, &runs) } else { Ok(()) }
+    let entries: u64 = RunShape::all(transaction)?.iter().map(|shape| shape.entries).sum();
+    let kept = live.saturating_mul(2).saturating_add(RECENT_OBJECTS_MAX as u64);
+    if entries > kept { merge_all(transaction) } else { Ok(()) }
+}
+
+/// Makes one run of everything.
+pub(super) fn merge_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    merge(transaction, &RunShape::all(transaction)?)
 }
 
 /// Makes one run of `runs` and what stands in none.
-pub(super) fn merge(transaction: &Transaction<'_>, runs: &[RunShape]) -> rusqlite::Result<()> {
+fn merge(transaction: &Transaction<'_>, runs: &[RunShape]) -> rusqlite::Result<()> {
     let recent = recent(transaction)?;
     let entries = recent.len() as u64 + runs.iter().map(|shape| shape.entries).sum::<u64>();
     let last: u32 =

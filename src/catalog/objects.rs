@@ -7,9 +7,9 @@ use super::CatalogError;
 use super::avoided::Avoided;
 use super::database::{Database, Durability};
 use super::generation::bump;
-use super::index::{Memory, RunShape};
-use super::merge::{merge, merge_if_due, shrink_if_due};
-use super::part::{PartRange, parts_of, write_parts};
+use super::index::Memory;
+use super::merge::{merge_all, merge_if_due, merge_recent, shrink_if_due};
+use super::part::{ENTRY_BYTES, PartRange, parts_of, write_parts};
 use super::schema::MIGRATIONS;
 use crate::store::{Location, PackRecord, PackSink, StoreError};
 use crate::units::{ObjectName, PackName, PointId, RepositoryId};
@@ -117,13 +117,25 @@ impl Catalog {
         self.database.write(|transaction| insert_pack(transaction, record))
     }
 
-    /// Makes one run of all that the index has; what is found stays the same.
+    /// Makes one run of all that the index has, as it is done by and by; what is found stays the
+    /// same.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn merge_index(&self) -> Result<(), CatalogError> {
+    pub fn merge_all(&self) -> Result<(), CatalogError> {
         self.database.write(|transaction| {
-            merge(transaction, &RunShape::all(transaction)?)?;
+            merge_all(transaction)?;
+            bump(transaction)
+        })
+    }
+
+    /// Makes a run of what was noted last, as [`Catalog::add_pack`] does when that is much.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn merge_recent(&self) -> Result<(), CatalogError> {
+        self.database.write(|transaction| {
+            merge_recent(transaction)?;
             bump(transaction)
         })
     }
@@ -193,7 +205,13 @@ impl Catalog {
     /// When the database fails.
     pub fn count_objects(&self) -> Result<usize, CatalogError> {
         self.database.read(|connection| {
-            connection.query_row("SELECT coalesce(sum(objects), 0) FROM pack", [], |row| row.get(0))
+            // Memory is asked for by it: the entries themselves are counted.
+            let bytes: usize = connection.query_row(
+                "SELECT coalesce(sum(length(entries)), 0) FROM part",
+                [],
+                |row| row.get(0),
+            )?;
+            Ok(bytes / ENTRY_BYTES)
         })
     }
 

@@ -129,17 +129,15 @@ pub(super) fn write_parts(
     pack: PackName,
     objects: &[Location],
 ) -> rusqlite::Result<()> {
-    let before: i64 =
+    let before: u32 =
         transaction.query_row("SELECT parts FROM repository", [], |row| row.get(0))?;
     let mut no = before;
     let mut insert =
         transaction.prepare_cached("INSERT INTO part (no, pack, entries) VALUES (?1, ?2, ?3)")?;
     let mut bytes = Vec::with_capacity(PART_ENTRIES * ENTRY_BYTES);
     for some in objects.chunks(PART_ENTRIES) {
-        no += 1;
-        if u32::try_from(no).is_err() {
-            return Err(impossible(0, "there are too many parts; build the catalog anew"));
-        }
+        let too_many = || impossible(0, "there are too many parts; build the catalog anew");
+        no = no.checked_add(1).ok_or_else(too_many)?;
         bytes.clear();
         some.iter().for_each(|location| encode(location, &mut bytes));
         insert.execute((no, &pack.0[..], &bytes[..]))?;
@@ -147,7 +145,7 @@ pub(super) fn write_parts(
     let count = objects.len() as i64;
     transaction.execute(
         "UPDATE pack SET part = ?2, parts = ?3, objects = ?4 WHERE no = ?1",
-        (pack_no, before + 1, no - before, count),
+        (pack_no, i64::from(before) + 1, no - before, count),
     )?;
     transaction
         .execute("UPDATE repository SET parts = ?1, recent = recent + ?2", (no, count))

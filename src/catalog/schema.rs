@@ -41,6 +41,5 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     ) STRICT, WITHOUT ROWID;
 ",
     ),
-    Migration::Sql(super::convert::TABLES),
     Migration::Code(super::convert::convert),
 ];
