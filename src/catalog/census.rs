@@ -83,8 +83,10 @@ impl Catalog {
             let snapshot = connection.unchecked_transaction()?;
             for pass in 0..passes {
                 // Names are digests: those of one range are about as many as those of another.
-                let is_wanted =
-                    |name| u128::from(key(name)) * u128::from(passes) >> 64 == u128::from(pass);
+                let is_wanted = |name| {
+                    let place = u128::from(key(name)) * u128::from(passes);
+                    place >> 64 == u128::from(pass)
+                };
                 let mut found = copies_of(&snapshot, &index, is_wanted)?;
                 for (name, copy) in &mut found {
                     copy.is_good = !avoided.holds(*name, known.packs[copy.pack].name);
