@@ -1,7 +1,7 @@
 //! The few system calls that no safe crate offers. The only module with `unsafe`.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 // Locks of the open file description, not of the process: POSIX locks would vanish as soon as any
 // other descriptor of the same file is closed anywhere in this process.
@@ -48,6 +48,16 @@ pub fn unlock_bytes(fd: BorrowedFd<'_>, offset: u32, len: u32) -> io::Result<()>
     // the struct that the pointer leads to.
     let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Asks the kernel to begin writing dirty pages of the range to the medium. It is a wish: nothing
+/// waits, and a file that has no such pages says so, which changes nothing. An error of the medium
+/// is not consumed: the next sync of the file tells it.
+pub fn begin_write_back(fd: impl AsFd, offset: u64, len_bytes: u64) {
+    let (Ok(offset), Ok(len)) = (offset.try_into(), len_bytes.try_into()) else { return };
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for as long as `fd` is borrowed; no memory is involved.
+    let _ = unsafe { libc::sync_file_range(fd, offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Whether another open file holds a lock, of either kind, on the byte at `offset`. Locks taken

@@ -6,7 +6,7 @@
 use super::{BackupError, BackupRequest};
 use crate::catalog::{Catalog, SourcesAt};
 use crate::extent::Extent;
-use crate::point::{Point, Provenance, TreeReader, TreeRef, TreeVisitor};
+use crate::point::{DiskEntry, Point, Provenance, TreeReader, TreeRef, TreeVisitor};
 use crate::source::{ChangedExtents, Evidence, HandedOver, Source};
 use crate::store::{Repository, StoreError};
 use crate::units::{ChunkName, MIB, Name, ObjectName, PointId, TreeName};
@@ -19,6 +19,16 @@ pub struct ChangeHints {
     pub lists: BTreeMap<Name, HandedOver>,
     /// What the disks were read from when a point was made.
     pub sources: Option<SourcesAt>,
+}
+
+impl ChangeHints {
+    /// Gives up what says where disks changed: everything is read.
+    pub fn forget_changes(&mut self) {
+        self.lists.clear();
+        if let Some(sources) = &mut self.sources {
+            sources.disks.clear();
+        }
+    }
 }
 
 /// How a disk was read.
@@ -97,6 +107,23 @@ impl<'a> Bases<'a> {
         Ok(Ok(Base { tree: entry.tree(), changed: extents, evidence }))
     }
 
+    /// The tree of the parent's `disk`, if everything that it refers to is known to be as reliable
+    /// as when the parent was made: where a full read finds the same, nothing is looked up.
+    pub fn trusted(&self, disk: &Name) -> Result<Option<TreeRef>, BackupError> {
+        let Some(parent) = self.parent else { return Ok(None) };
+        let is_trusted = match self.is_reliable {
+            Some(known) => known,
+            None => self.is_noted(parent)?,
+        };
+        Ok(parent.manifest.disk(disk).map(DiskEntry::tree).filter(|_| is_trusted))
+    }
+
+    /// Whether the parent was made here, and nothing was lost since.
+    fn is_noted(&self, parent: &Point) -> Result<bool, BackupError> {
+        let Some(noted) = &self.hints.sources else { return Ok(false) };
+        Ok(noted.point == parent.id && noted.loss_mark == self.catalog.loss_mark()?)
+    }
+
     fn changed(
         &self,
         disk: &Name,
@@ -123,10 +150,7 @@ impl<'a> Bases<'a> {
         if let Some(known) = self.is_reliable {
             return Ok(known);
         }
-        let noted = self.hints.sources.as_ref();
-        let mark = self.catalog.loss_mark()?;
-        let is_noted = noted.is_some_and(|it| it.point == parent.id && it.loss_mark == mark);
-        let is_reliable = is_noted || self.is_whole(parent)?;
+        let is_reliable = self.is_noted(parent)? || self.is_whole(parent)?;
         self.is_reliable = Some(is_reliable);
         Ok(is_reliable)
     }

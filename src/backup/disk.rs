@@ -6,7 +6,7 @@ use super::touched::Touched;
 use super::{BackupError, Context};
 use crate::chunk::CutParameters;
 use crate::extent::Extent;
-use crate::point::{RegionStore, TreePath, TreeSource, grow_tree};
+use crate::point::{RegionStore, TreePath, TreeRef, TreeSource, grow_tree};
 use crate::source::Source;
 use crate::units::{Name, RegionIndex, TreeName};
 use std::ops::Range;
@@ -17,12 +17,25 @@ pub(super) fn back_up(
     context: &Context<'_>,
     name: &Name,
     source: &dyn Source,
-    base: Option<&Base>,
+    built: Built<'_>,
 ) -> Result<Option<TreeName>, BackupError> {
     let cut = context.regions.repository.header().cut;
-    let disk = Disk { context, name, source, base, cut, cursor: Mutex::new(0) };
-    let path = disk.base_path()?;
+    let (base, before) = match built {
+        Built::On(base) => (Some(base), Some(base.tree)),
+        Built::Anew(before) => (None, before),
+    };
+    let disk = Disk { context, name, source, base, before, cut, cursor: Mutex::new(0) };
+    let path = if base.is_some() { disk.path()? } else { None };
     grow_tree(context.regions, &disk, path, context.workers)
+}
+
+/// How a disk's tree comes about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Built<'a> {
+    /// From what changed since a base.
+    On(&'a Base),
+    /// From all of the disk. Where it is the same as in this tree, that can be relied on.
+    Anew(Option<TreeRef>),
 }
 
 /// One disk, as its workers share it.
@@ -31,6 +44,8 @@ struct Disk<'a> {
     name: &'a Name,
     source: &'a dyn Source,
     base: Option<&'a Base>,
+    /// The base's tree, or one that can be relied on where the disk is the same.
+    before: Option<TreeRef>,
     cut: CutParameters,
     /// Where the search for the next region goes on, in bytes.
     cursor: Mutex<u64>,
@@ -40,7 +55,7 @@ struct Disk<'a> {
 struct Worker<'w> {
     /// The region's content.
     buffer: Vec<u8>,
-    base: Option<TreePath<'w>>,
+    before: Option<TreePath<'w>>,
 }
 
 impl TreeSource for Disk<'_> {
@@ -81,7 +96,7 @@ impl TreeSource for Disk<'_> {
     }
 
     fn worker(&self) -> Result<Worker<'_>, BackupError> {
-        Ok(Worker { buffer: Vec::new(), base: self.base_path()? })
+        Ok(Worker { buffer: Vec::new(), before: self.path()? })
     }
 
     fn leaf(
@@ -93,9 +108,9 @@ impl TreeSource for Disk<'_> {
     ) -> Result<Option<TreeName>, BackupError> {
         let len = self.cut.region_len(region, self.source.size_bytes());
         let changed = self.changed_in(region, len);
-        let leaf = match (&mut worker.base, &changed[..]) {
-            (Some(base), [first, ..]) if *first != (0..len as usize) => {
-                let old = base.leaf(region)?;
+        let leaf = match (&mut worker.before, &changed[..]) {
+            (Some(before), [first, ..]) if *first != (0..len as usize) => {
+                let old = before.leaf(region)?;
                 worker.buffer.resize(len as usize, 0);
                 let mut content = Touched {
                     name: self.name,
@@ -109,7 +124,10 @@ impl TreeSource for Disk<'_> {
             }
             _ => {
                 self.read(&mut worker.buffer, region)?;
-                store.put_region(&worker.buffer)?
+                let known = worker.before.as_mut().map(|before| before.leaf_name(region));
+                // What cannot be read of it is no help, and no harm.
+                let known = known.and_then(|name| name.ok().flatten());
+                store.put_region_over(&worker.buffer, known)?
             }
         };
         self.context.regions.progress.add_done(u64::from(len));
@@ -118,10 +136,10 @@ impl TreeSource for Disk<'_> {
 }
 
 impl Disk<'_> {
-    fn base_path(&self) -> Result<Option<TreePath<'_>>, BackupError> {
-        let Some(base) = self.base else { return Ok(None) };
+    fn path(&self) -> Result<Option<TreePath<'_>>, BackupError> {
+        let Some(before) = self.before else { return Ok(None) };
         let repository = self.context.regions.repository;
-        Ok(Some(TreePath::new(repository, self.context.catalog, base.tree)?))
+        Ok(Some(TreePath::new(repository, self.context.catalog, before)?))
     }
 
     /// Where the region may differ from the base, in bytes from its start; nothing without one.

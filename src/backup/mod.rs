@@ -25,6 +25,7 @@ use crate::source::{self, Source, SourceSpec};
 use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
 use crate::units::{Breakage, DiskId, MachineId, Name, RunId, Sequence, TreeName, is_broken};
 use base::Bases;
+use disk::Built;
 use std::path::PathBuf;
 
 /// What to back up.
@@ -196,7 +197,7 @@ fn back_up_disk(
     let read =
         |provenance, in_full_because| DiskRead { disk: name.clone(), provenance, in_full_because };
     let reason = match bases.of(name, source)? {
-        Ok(base) => match disk::back_up(context, name, source, Some(&base)) {
+        Ok(base) => match disk::back_up(context, name, source, Built::On(&base)) {
             // The base cannot be read: that costs time, not the new point.
             Err(BackupError::Store(
                 error @ (StoreError::Damaged(_) | StoreError::Unknown { .. }),
@@ -208,7 +209,7 @@ fn back_up_disk(
         },
         Err(reason) => reason,
     };
-    let root = disk::back_up(context, name, source, None)?;
+    let root = disk::back_up(context, name, source, Built::Anew(bases.trusted(name)?))?;
     Ok((root, read(Provenance::FullRead, reason)))
 }
 
@@ -229,7 +230,7 @@ fn back_up_definition(
     let mut entries = Vec::with_capacity(files.len());
     for (name, path) in files {
         let content = file::MemorySource::read(path)?;
-        let root = disk::back_up(context, name, &content, None)?;
+        let root = disk::back_up(context, name, &content, Built::Anew(None))?;
         entries.push(FileEntry { name: name.clone(), size_bytes: content.size_bytes(), root });
     }
     Ok(entries)

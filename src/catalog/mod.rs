@@ -6,15 +6,23 @@
 
 mod avoided;
 mod census;
+mod check;
 mod compare;
+mod convert;
 mod database;
 mod documents;
 mod error;
+mod filter;
 mod generation;
 mod history;
+mod index;
+mod lookup;
 mod losses;
+mod merge;
 mod objects;
+mod part;
 mod points;
+mod schema;
 mod second;
 mod sources;
 mod sync;

@@ -316,6 +316,9 @@ impl Worker<'_> {
             let thinned = copy.target.write_thin(run.start(), &buffer[range(run)], background)?;
             copy.progress.add_written(thinned.data_bytes);
         }
+        if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
+            copy.target.begin_write_back(Extent::between(first.start(), last.end()));
+        }
         Ok(())
     }
 

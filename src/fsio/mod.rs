@@ -147,6 +147,12 @@ pub trait FileHandle: Send + Sync + std::fmt::Debug {
     /// from the medium. A wish, nothing more.
     fn drop_cache(&self) {}
 
+    /// Asks the system to begin writing what was written in this range to the medium, so that less
+    /// is left for [`FileHandle::sync`]. A wish, nothing more: nothing is durable because of it.
+    fn begin_write_back(&self, offset: u64, len_bytes: u64) {
+        let _ = (offset, len_bytes);
+    }
+
     /// First byte at or after `offset` that may not be zero; `None`: only zeros until the end.
     fn next_data(&self, offset: u64) -> Result<Option<u64>> {
         // Where nothing is known, everything may be data.

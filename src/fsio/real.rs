@@ -255,6 +255,10 @@ impl FileHandle for RealFile {
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
+    fn begin_write_back(&self, offset: u64, len_bytes: u64) {
+        crate::sys::begin_write_back(&self.file, offset, len_bytes);
+    }
+
     fn next_data(&self, offset: u64) -> Result<Option<u64>> {
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(found) => Ok(Some(found.max(offset))),

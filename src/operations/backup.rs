@@ -52,13 +52,13 @@ fn run_backup(
     let id = open.repository.header().id;
     // Without what it knows everything is read; whoever keeps the run's record tells what is wrong.
     let history = History::open(&settings.state_dir).ok();
-    let hints = match reading {
-        Reading::Full => ChangeHints::default(),
-        Reading::Changes => ChangeHints {
-            lists: lists(place),
-            sources: history.as_ref().and_then(|history| history.sources(id, machine).ok()?),
-        },
+    let mut hints = ChangeHints {
+        lists: lists(place),
+        sources: history.as_ref().and_then(|history| history.sources(id, machine).ok()?),
     };
+    if reading == Reading::Full {
+        hints.forget_changes();
+    }
     let request = BackupRequest {
         machine,
         disks: open::source_specs(settings, machine)?,

@@ -44,15 +44,23 @@ impl<'r> TreePath<'r> {
         self.tree
     }
 
+    /// The name of a region's leaf; `None` when it holds only zeros, or lies past the end.
+    ///
+    /// # Errors
+    /// When something on the way is unknown or damaged.
+    pub fn leaf_name(&mut self, region: RegionIndex) -> Result<Option<TreeName>, StoreError> {
+        if self.levels() > 0 {
+            self.go_down(1, region.0 / FAN_OUT as u64)?;
+        }
+        Ok(self.child(0, region.0))
+    }
+
     /// The leaf of a region with its name; `None` when it holds only zeros.
     ///
     /// # Errors
     /// When something on the way is unknown or damaged.
     pub fn leaf(&mut self, region: RegionIndex) -> Result<Option<(TreeName, Leaf)>, StoreError> {
-        if self.levels() > 0 {
-            self.go_down(1, region.0 / FAN_OUT as u64)?;
-        }
-        let Some(name) = self.child(0, region.0) else { return Ok(None) };
+        let Some(name) = self.leaf_name(region)? else { return Ok(None) };
         let len = self.cut.region_len(region, self.tree.size_bytes);
         let leaf = TreeReader::new(&mut self.objects).leaf(name, len)?;
         Ok(Some((name, leaf)))

@@ -50,6 +50,19 @@ impl<'a> RegionStore<'a> {
     /// # Errors
     /// When it cannot be written, or what is known cannot be asked.
     pub fn put_region(&mut self, content: &[u8]) -> Result<Option<TreeName>, StoreError> {
+        self.put_region_over(content, None)
+    }
+
+    /// As [`RegionStore::put_region`], where the leaf `known` and all that it refers to can be
+    /// relied on: a region that holds it still needs no look-up.
+    ///
+    /// # Errors
+    /// As [`RegionStore::put_region`].
+    pub fn put_region_over(
+        &mut self,
+        content: &[u8],
+        known: Option<TreeName>,
+    ) -> Result<Option<TreeName>, StoreError> {
         let mut cuts = Vec::new();
         self.cutter.cut_each(content, |piece| {
             cuts.push(match piece.kind {
@@ -57,8 +70,12 @@ impl<'a> RegionStore<'a> {
                 PieceKind::Data => NamedPiece::chunk(&self.namer, piece, &content[piece.range()]),
             });
         });
+        let leaf = Leaf { spans: cuts.iter().map(|cut| cut.span).collect() };
+        if known.is_some() && known == Some(self.namer.tree(&leaf.encode())) {
+            return Ok(known);
+        }
         self.put_chunks(&cuts, &mut Whole(content))?;
-        self.put_leaf(&Leaf { spans: cuts.iter().map(|cut| cut.span).collect() })
+        self.put_leaf(&leaf)
     }
 
     /// As [`RegionStore::put_region`], of a region of `len` bytes that held the leaf `old` (`None`:

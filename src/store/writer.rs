@@ -289,6 +289,7 @@ impl OpenPack {
     fn write_buffer(&mut self) -> Result<(), StoreError> {
         self.hash.update(&self.buffer);
         self.file.handle().write_all_at(&self.buffer, self.flushed)?;
+        self.file.handle().begin_write_back(self.flushed, self.buffer.len() as u64);
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

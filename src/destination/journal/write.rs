@@ -181,6 +181,7 @@ impl JournalWriter {
     fn flush(&mut self) -> Result<(), JournalError> {
         self.hasher.update(&self.buffer);
         self.file.handle().write_all_at(&self.buffer, self.written_bytes)?;
+        self.file.handle().begin_write_back(self.written_bytes, self.buffer.len() as u64);
         self.written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

@@ -337,6 +337,12 @@ impl Target {
         }
     }
 
+    /// Asks the system to begin writing a range to the medium, so that [`Target::sync`] has less
+    /// to wait for.
+    pub fn begin_write_back(&self, extent: Extent) {
+        self.handle.begin_write_back(extent.start(), extent.len());
+    }
+
     /// Makes all earlier changes durable.
     pub fn sync(&self) -> Result<(), TargetError> {
         Ok(self.handle.sync()?)
