@@ -162,16 +162,17 @@ impl Disk<'_> {
         let range = Extent::between(start, start + u64::from(len));
         let error = |error| BackupError::source(self.name, error);
         let data = self.source.data_extents(range).map_err(error)?;
-        if data != [range] {
-            buffer.clear();
-        }
         buffer.resize(len as usize, 0);
+        let mut zeros_from = 0;
         for extent in data {
             let from = (extent.start() - start) as usize;
-            let piece = &mut buffer[from..from + extent.len() as usize];
-            self.source.read_exact_at(piece, extent.start()).map_err(error)?;
+            let end = from + extent.len() as usize;
+            buffer[zeros_from..from].fill(0);
+            self.source.read_exact_at(&mut buffer[from..end], extent.start()).map_err(error)?;
             self.context.regions.progress.add_read(extent.len());
+            zeros_from = end;
         }
+        buffer[zeros_from..].fill(0);
         Ok(())
     }
 }

@@ -67,6 +67,9 @@ impl<'a> RegionStore<'a> {
         self.cutter.cut_each(content, |piece| {
             cuts.push(match piece.kind {
                 PieceKind::Hole => NamedPiece::hole(piece),
+                PieceKind::Data if known.is_some() => {
+                    NamedPiece::known_chunk(&self.namer, piece, &content[piece.range()])
+                }
                 PieceKind::Data => NamedPiece::chunk(&self.namer, piece, &content[piece.range()]),
             });
         });
@@ -143,8 +146,11 @@ impl<'a> RegionStore<'a> {
         let known = self.context.known.contains(&names)?;
         for ((cut, name), _) in chunks().zip(known).filter(|(_, known)| !known) {
             let bytes = content.bytes(cut.piece.range())?;
-            let put =
-                self.context.writer.put_named(name, cut.fingerprint, bytes, &mut self.codec)?;
+            let (writer, codec) = (self.context.writer, &mut self.codec);
+            let put = match cut.fingerprint {
+                Some(fingerprint) => writer.put_named(name, fingerprint, bytes, codec)?,
+                None => writer.put_chunk(name, bytes, codec)?,
+            };
             if matches!(put, Put::Stored) {
                 self.context.progress.add_new(u64::from(cut.piece.len));
             }
@@ -170,18 +176,24 @@ impl<'a> RegionStore<'a> {
 struct NamedPiece {
     piece: Piece,
     span: Span,
-    /// Of the content that was named, of a chunk.
-    fingerprint: Fingerprint,
+    /// Of the content of a chunk, if it was taken when that was named.
+    fingerprint: Option<Fingerprint>,
 }
 
 impl NamedPiece {
     fn hole(piece: Piece) -> Self {
-        Self { piece, span: Span::Hole { len: piece.len }, fingerprint: Fingerprint::of(&[]) }
+        Self { piece, span: Span::Hole { len: piece.len }, fingerprint: None }
+    }
+
+    /// A chunk that is most likely known already.
+    fn known_chunk(namer: &Namer, piece: Piece, content: &[u8]) -> Self {
+        let span = Span::Chunk { name: namer.chunk(content), len: piece.len };
+        Self { piece, span, fingerprint: None }
     }
 
     fn chunk(namer: &Namer, piece: Piece, content: &[u8]) -> Self {
         let span = Span::Chunk { name: namer.chunk(content), len: piece.len };
-        Self { piece, span, fingerprint: Fingerprint::of(content) }
+        Self { piece, span, fingerprint: Some(Fingerprint::of(content)) }
     }
 }
 
