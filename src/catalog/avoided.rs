@@ -23,11 +23,6 @@ pub(super) struct Avoided {
 }
 
 impl Avoided {
-    /// Whether there are none: then any copy will do.
-    pub fn is_empty(&self) -> bool {
-        self.condemned.is_empty() && self.damaged.is_empty()
-    }
-
     pub fn holds(&self, name: ObjectName, pack: PackName) -> bool {
         let is_condemned = self.condemned.contains(&pack) && !is_broken(Breakage::CondemnedIsKnown);
         is_condemned || self.damaged.contains(&(name, pack))

@@ -1,10 +1,16 @@
 //! One pass over all that the catalog knows, for those who weigh what is needed.
 
+use super::index::key;
 use super::objects::digest;
+use super::part::{Part, lengths};
 use super::{Catalog, CatalogError};
 use crate::store::PackKind;
 use crate::units::{ObjectName, PackName};
+use rusqlite::Connection;
 use std::collections::HashMap;
+
+/// Objects that one pass over all packs holds in memory: 64 MB.
+const OBJECTS_A_PASS: usize = 1024 * 1024;
 
 /// A pack, as a census counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +41,6 @@ pub struct Copy {
 pub struct KnownPacks {
     /// The packs, the oldest first.
     pub packs: Vec<KnownPack>,
-    index: HashMap<i64, usize>,
 }
 
 impl Catalog {
@@ -48,11 +53,10 @@ impl Catalog {
             let mut all =
                 connection.prepare("SELECT no, name, kind, bytes FROM pack ORDER BY no")?;
             let mut rows = all.query([])?;
-            let mut known = KnownPacks { packs: Vec::new(), index: HashMap::new() };
+            let mut known = KnownPacks { packs: Vec::new() };
             while let Some(row) = rows.next()? {
                 let kind = PackKind::from_byte(row.get(2)?)
                     .ok_or(rusqlite::Error::IntegralValueOutOfRange(2, 0))?;
-                known.index.insert(row.get(0)?, known.packs.len());
                 let (name, bytes) = (PackName(digest(row, 1)?), row.get(3)?);
                 known.packs.push(KnownPack { name, kind, bytes });
             }
@@ -60,8 +64,9 @@ impl Catalog {
         })
     }
 
-    /// Visits each object with all its copies in `known`, in the order of names. Memory does not
-    /// depend on how many there are.
+    /// Visits each object with all its copies in `known`, the oldest first, in the order of names.
+    /// Memory does not depend on how many there are: it goes through all packs once for each
+    /// range of names.
     ///
     /// # Errors
     /// When the database fails.
@@ -71,32 +76,47 @@ impl Catalog {
         visit: &mut dyn FnMut(ObjectName, &[Copy]),
     ) -> Result<(), CatalogError> {
         let avoided = self.avoided();
+        let passes = self.count_objects()?.div_ceil(OBJECTS_A_PASS).max(1) as u64;
+        let index: HashMap<PackName, usize> =
+            known.packs.iter().enumerate().map(|(at, pack)| (pack.name, at)).collect();
         self.database.read(|connection| {
-            let mut all = connection
-                .prepare("SELECT name, pack, stored, plain FROM object ORDER BY name, pack")?;
-            let mut rows = all.query([])?;
-            let mut object: Option<ObjectName> = None;
-            let mut copies: Vec<Copy> = Vec::new();
-            while let Some(row) = rows.next()? {
-                let name = ObjectName(digest(row, 0)?);
-                if object != Some(name) {
-                    if let Some(done) = object.replace(name) {
-                        visit(done, &copies);
-                    }
-                    copies.clear();
+            let snapshot = connection.unchecked_transaction()?;
+            for pass in 0..passes {
+                // Names are digests: those of one range are about as many as those of another.
+                let is_wanted =
+                    |name| u128::from(key(name)) * u128::from(passes) >> 64 == u128::from(pass);
+                let mut found = copies_of(&snapshot, &index, is_wanted)?;
+                for (name, copy) in &mut found {
+                    copy.is_good = !avoided.holds(*name, known.packs[copy.pack].name);
                 }
-                let no = row.get(1)?;
-                // A pack that was noted since is not weighed.
-                if let Some(&pack) = known.index.get(&no) {
-                    let is_good = !avoided.holds(name, known.packs[pack].name);
-                    let (stored_len, plain_len) = (row.get(2)?, row.get(3)?);
-                    copies.push(Copy { pack, stored_len, plain_len, is_good });
+                for same in found.chunk_by(|a, b| a.0 == b.0) {
+                    let copies: Vec<Copy> = same.iter().map(|(_, copy)| *copy).collect();
+                    visit(same[0].0, &copies);
                 }
-            }
-            if let Some(last) = object {
-                visit(last, &copies);
             }
             Ok(())
         })
     }
+}
+
+/// The copies of objects whose names are wanted, in the order of names, then of packs. A pack that
+/// was noted since is not weighed.
+fn copies_of(
+    connection: &Connection,
+    packs: &HashMap<PackName, usize>,
+    is_wanted: impl Fn(ObjectName) -> bool,
+) -> rusqlite::Result<Vec<(ObjectName, Copy)>> {
+    let mut found = Vec::new();
+    let mut all = connection.prepare("SELECT no, pack, entries FROM part ORDER BY no")?;
+    let mut rows = all.query([])?;
+    while let Some(row) = rows.next()? {
+        let part = Part::of_row(row)?;
+        let Some(&pack) = packs.get(&part.pack) else { continue };
+        for (name, rest) in part.entries().filter(|(name, _)| is_wanted(*name)) {
+            let (stored_len, plain_len) = lengths(rest);
+            found.push((name, Copy { pack, stored_len, plain_len, is_good: true }));
+        }
+    }
+    found.sort_unstable_by_key(|(name, copy)| (*name, copy.pack));
+    Ok(found)
 }

@@ -1,12 +1,12 @@
-//! Holding one catalog against another, row by row in the order of their names: however large
-//! they are, this takes no memory but for the names of packs.
+//! Holding one catalog against another, pack by pack in the order of their names: however large
+//! they are, this takes no memory but for the names of packs and the objects of one.
 
 use super::objects::digest;
+use super::part::{PartRange, Rest, parts_of};
 use super::{Catalog, CatalogError};
 use crate::units::{ObjectName, PackName, PointId};
 use rusqlite::{Connection, Row};
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::fmt;
 
 /// Differences that are listed one by one; further ones only count.
@@ -113,13 +113,8 @@ fn compare_tables(
     let (left, right) = (left.query_map([], read)?, right.query_map([], read)?);
     merge::<_, (i64, i64)>(left, right, |name, how| found.note(Subject::Pack(name), how))?;
 
-    let (left_packs, right_packs) = (pack_names(ours)?, pack_names(theirs)?);
-    let objects =
-        "SELECT name, pack, offset, stored, plain, kind, encoding FROM object ORDER BY name, pack";
-    let (mut left, mut right) = (ours.prepare(objects)?, theirs.prepare(objects)?);
-    let left = Sorted::new(left.query_map([], |row| object(row, &left_packs))?);
-    let right = Sorted::new(right.query_map([], |row| object(row, &right_packs))?);
-    merge(left, right, |(name, pack), how| found.note(Subject::Object(name, pack), how))?;
+    let (left, right) = (Objects::new(ours)?, Objects::new(theirs)?);
+    merge(left, right, |(_, pack, name), how| found.note(Subject::Object(name, pack), how))?;
 
     let points = "SELECT id, machine, sequence, manifest FROM point WHERE missing = 0 ORDER BY id";
     let read =
@@ -129,54 +124,49 @@ fn compare_tables(
     merge::<_, (String, i64, String)>(left, right, |id, how| found.note(Subject::Point(id), how))
 }
 
-fn pack_names(connection: &Connection) -> rusqlite::Result<HashMap<i64, PackName>> {
-    let mut all = connection.prepare("SELECT no, name FROM pack")?;
-    let rows = all.query_map([], |row| Ok((row.get(0)?, PackName(digest(row, 1)?))))?;
-    rows.collect()
-}
+/// An object: the pack that it is listed under, the one that it names itself, its name; and what
+/// else is stored of it.
+type ObjectRow = ((PackName, PackName, ObjectName), Rest);
 
-type ObjectRow = ((ObjectName, PackName), [i64; 5]);
-
-fn object(row: &Row<'_>, packs: &HashMap<i64, PackName>) -> rusqlite::Result<ObjectRow> {
-    // A number that stands for no pack is a difference, too.
-    let pack = packs.get(&row.get(1)?).copied().unwrap_or(PackName([0; 32]));
-    let values = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?];
-    Ok(((ObjectName(digest(row, 0)?), pack), values))
-}
-
-/// Objects in the order of their own and their packs' names; they come in the order of their own
-/// names only, as each catalog numbers its packs.
-struct Sorted<I> {
-    rows: I,
-    /// Those of one name, the last one first.
+/// All objects, in the order of their packs' names, then of their own.
+struct Objects<'c> {
+    connection: &'c Connection,
+    packs: std::vec::IntoIter<(PackName, PartRange)>,
+    /// Those of one pack, the last one first.
     group: Vec<ObjectRow>,
-    ahead: Option<ObjectRow>,
 }
 
-impl<I> Sorted<I> {
-    fn new(rows: I) -> Self {
-        Self { rows, group: Vec::new(), ahead: None }
+impl<'c> Objects<'c> {
+    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let mut all = connection.prepare("SELECT name, part, parts FROM pack ORDER BY name")?;
+        let read = |row: &Row<'_>| {
+            let range = PartRange { first: row.get(1)?, parts: row.get(2)? };
+            Ok((PackName(digest(row, 0)?), range))
+        };
+        let packs: Vec<_> = all.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
+        Ok(Self { connection, packs: packs.into_iter(), group: Vec::new() })
+    }
+
+    fn read_group(&mut self, listed: PackName, range: PartRange) -> rusqlite::Result<()> {
+        parts_of(self.connection, range, |part| {
+            let row = |(name, rest)| ((listed, part.pack, name), rest);
+            self.group.extend(part.entries().map(row));
+            Ok(())
+        })?;
+        self.group.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(())
     }
 }
 
-impl<I: Iterator<Item = rusqlite::Result<ObjectRow>>> Iterator for Sorted<I> {
+impl Iterator for Objects<'_> {
     type Item = rusqlite::Result<ObjectRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.group.is_empty() {
-            self.group.extend(self.ahead.take());
-            for row in self.rows.by_ref() {
-                let row = match row {
-                    Ok(row) => row,
-                    Err(error) => return Some(Err(error)),
-                };
-                if self.group.first().is_some_and(|first| first.0.0 != row.0.0) {
-                    self.ahead = Some(row);
-                    break;
-                }
-                self.group.push(row);
+        while self.group.is_empty() {
+            let (listed, range) = self.packs.next()?;
+            if let Err(error) = self.read_group(listed, range) {
+                return Some(Err(error));
             }
-            self.group.sort_unstable_by(|a, b| b.cmp(a));
         }
         self.group.pop().map(Ok)
     }
@@ -233,26 +223,16 @@ mod tests {
         prop::collection::btree_map((0_u8..6, 0_u8..4), 0_u8..3, 0..12)
     }
 
-    /// The rows as a catalog gives them that numbers its packs otherwise.
-    fn rows(table: &Table, turned: bool) -> Vec<rusqlite::Result<ObjectRow>> {
-        let mut rows: Vec<_> = table.iter().collect();
-        if turned {
-            rows.sort_by_key(|((name, pack), _)| (*name, std::cmp::Reverse(*pack)));
-        }
-        let row = |((name, pack), value): (&(u8, u8), &u8)| {
-            Ok(((ObjectName([*name; 32]), PackName([*pack; 32])), [i64::from(*value); 5]))
-        };
-        rows.into_iter().map(row).collect()
+    fn rows(table: &Table) -> impl Iterator<Item = rusqlite::Result<((u8, u8), u8)>> {
+        table.iter().map(|(key, value)| Ok((*key, *value)))
     }
 
     proptest! {
         #[test]
         fn two_sequences_differ_where_the_tables_do(left in table(), right in table()) {
             let mut found = BTreeSet::new();
-            let (ours, theirs) = (rows(&left, false), rows(&right, true));
-            let (ours, theirs) = (Sorted::new(ours.into_iter()), Sorted::new(theirs.into_iter()));
-            merge(ours, theirs, |(name, pack), how| {
-                assert!(found.insert(((name.0[0], pack.0[0]), format!("{how:?}"))));
+            merge(rows(&left), rows(&right), |key, how| {
+                assert!(found.insert((key, format!("{how:?}"))));
             })
             .unwrap();
             let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();

@@ -2,7 +2,7 @@
 
 use super::CatalogError;
 use crate::fsio::{FileError, FileSystem, RealFileSystem, parent_dir};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,11 @@ pub fn check_local_folder(folder: &Path) -> Result<(), CatalogError> {
 }
 
 /// One migration: what leads from the schema before it to its own.
-pub(super) type Migration = &'static str;
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Migration {
+    Sql(&'static str),
+    Code(fn(&Transaction<'_>) -> rusqlite::Result<()>),
+}
 
 /// How much a commit is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +116,7 @@ impl Database {
     /// began to read and writes later can fail half-way.
     pub fn write<T>(
         &self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
         let mut connection = self.lock(&self.writer);
         let result = (|| {
@@ -190,6 +194,8 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
     connection.pragma_update(None, "wal_autocheckpoint", 1024)?;
+    // A log that a large transaction made long does not stay so.
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
 }
@@ -209,7 +215,11 @@ fn migrate(
         return Err(CatalogError::NewerSchema { path: path.to_owned(), found, known });
     }
     for migration in &migrations[usize::try_from(found).unwrap_or(0)..] {
-        transaction.execute_batch(migration).map_err(error)?;
+        let migrated = match migration {
+            Migration::Sql(batch) => transaction.execute_batch(batch),
+            Migration::Code(convert) => convert(&transaction),
+        };
+        migrated.map_err(error)?;
     }
     transaction.pragma_update(None, "user_version", known).map_err(error)?;
     transaction.commit().map_err(error)

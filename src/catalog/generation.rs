@@ -1,15 +1,20 @@
 //! How far a catalog has come, by which an older copy that was brought back is known, and a first
 //! look whether a catalog can be read at all.
 
+use super::check::check_index;
 use super::{Catalog, CatalogError};
 use rusqlite::Transaction;
 
 /// The first and the last row of each table and index. Reading them touches the file's beginning,
 /// its end and all upper levels between, in no time; a check of all pages takes a third of a
 /// second for a million objects, and is what `catalog check` does.
-const PROBES: [&str; 4] = [
-    "SELECT (SELECT name FROM object ORDER BY name LIMIT 1),
-            (SELECT name FROM object ORDER BY name DESC LIMIT 1)",
+const PROBES: [&str; 6] = [
+    "SELECT (SELECT pack FROM part ORDER BY no LIMIT 1),
+            (SELECT pack FROM part ORDER BY no DESC LIMIT 1)",
+    "SELECT (SELECT length(entries) FROM bucket ORDER BY no LIMIT 1),
+            (SELECT length(entries) FROM bucket ORDER BY no DESC LIMIT 1)",
+    "SELECT (SELECT length(bits) FROM filter ORDER BY no LIMIT 1),
+            (SELECT length(bits) FROM filter ORDER BY no DESC LIMIT 1)",
     "SELECT (SELECT name FROM pack ORDER BY no LIMIT 1),
             (SELECT name FROM pack ORDER BY no DESC LIMIT 1)",
     "SELECT (SELECT no FROM pack ORDER BY name LIMIT 1),
@@ -82,7 +87,11 @@ impl Catalog {
                 connection.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))?;
             let rows = check.query_map([], |row| row.get(0))?;
             let found: Vec<String> = rows.collect::<rusqlite::Result<_>>()?;
-            Ok(found.into_iter().filter(|line| line != "ok").collect())
+            let mut found: Vec<String> = found.into_iter().filter(|line| line != "ok").collect();
+            if found.is_empty() {
+                found.extend(check_index(connection)?.map(str::to_owned));
+            }
+            Ok(found)
         })
     }
 }

@@ -8,19 +8,23 @@ use rusqlite::{OptionalExtension, params};
 use std::path::Path;
 
 const MIGRATIONS: &[Migration] = &[
-    "
+    Migration::Sql(
+        "
     CREATE TABLE run (
         id BLOB NOT NULL PRIMARY KEY, kind TEXT NOT NULL, machine TEXT, replica TEXT,
         started TEXT NOT NULL, record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX run_by_start ON run (started);
 ",
-    "
+    ),
+    Migration::Sql(
+        "
     CREATE TABLE seen (
         repository BLOB NOT NULL PRIMARY KEY, generation INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
-    super::verified::MIGRATION,
+    ),
+    Migration::Sql(super::verified::MIGRATION),
 ];
 
 /// What a run did.

@@ -6,14 +6,22 @@
 
 mod avoided;
 mod census;
+mod check;
 mod compare;
+mod convert;
 mod database;
 mod documents;
 mod error;
+mod filter;
 mod generation;
 mod history;
+mod index;
+mod lookup;
+mod merge;
 mod objects;
+mod part;
 mod points;
+mod schema;
 mod second;
 mod sync;
 mod verified;

@@ -36,10 +36,13 @@ fn a_check_finds_every_kind_of_difference_and_a_rebuild_ends_it() {
     world.backup();
     world.run(&["catalog", "check"]).expect(0).says("main: catalog equals the repository");
     for (sql, what) in [
-        ("DELETE FROM object WHERE name = (SELECT min(name) FROM object)", "is not in it"),
-        ("INSERT INTO object SELECT zeroblob(32), 1, 64, 9, 9, 1, 0", "is only in it"),
-        ("UPDATE object SET offset = offset + 1 WHERE kind = 2", "is otherwise in it"),
-        ("UPDATE object SET pack = 99 WHERE kind = 2", "in pack 000000000000 is only in it"),
+        ("UPDATE part SET entries = substr(entries, 47) WHERE no = 1", "is not in it"),
+        ("UPDATE part SET entries = entries || zeroblob(46) WHERE no = 1", "is only in it"),
+        (
+            "UPDATE part SET entries = substr(entries, 1, 32) || x'00000041' || substr(entries, 37)",
+            "is otherwise in it",
+        ),
+        ("UPDATE part SET pack = zeroblob(32)", "in pack 000000000000 is only in it"),
         ("UPDATE pack SET kind = 1", "pack "),
         ("UPDATE point SET sequence = 7 WHERE sequence = 2", "is otherwise in it"),
     ] {
@@ -168,11 +171,15 @@ fn a_damaged_or_foreign_catalog_is_named_at_every_command() {
 fn a_rebuild_keeps_what_is_known_of_damaged_copies() {
     let world = World::new("\"none\"");
     world.backup();
-    world.meddle("INSERT INTO damaged SELECT min(name), pack FROM object");
+    world.meddle(
+        "INSERT INTO damaged SELECT substr(entries, 1, 32), pack.no
+         FROM part JOIN pack ON pack.name = part.pack WHERE part.no = 1",
+    );
     world.run(&["catalog", "check"]).expect(0);
     world.run(&["catalog", "rebuild"]).expect(0);
     let connection = Connection::open(world.catalog_file()).unwrap();
     let count = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
-    let known = "SELECT count(*) FROM damaged JOIN object USING (name, pack)";
+    let known = "SELECT count(*) FROM damaged JOIN pack ON pack.no = damaged.pack
+                 JOIN part ON part.pack = pack.name AND substr(part.entries, 1, 32) = damaged.name";
     assert_eq!((count("SELECT count(*) FROM damaged"), count(known)), (1, 1));
 }
