@@ -2,9 +2,10 @@
 
 use crate::Options;
 use crate::generated::Generated;
-use crate::measure::measure;
+use crate::measure::{Cost, measure};
 use crate::table::{Row, Table};
 use crate::world::World;
+use afterimage::catalog::Copy;
 use afterimage::progress::Progress;
 use afterimage::store::{Encoding, ObjectIndex, ObjectKind, PackEntry, PackKind, PackRecord};
 use afterimage::testing::Random;
@@ -53,6 +54,7 @@ fn measure_case(options: &Options, chunks: u64) -> Row {
     look_ups(&world, chunks, &mut row);
     let (_, cost) = measure(|| world.catalog.sync(&world.repository).expect("a catalog"));
     row.cost("sync", Some(cost));
+    row.cost("census", Some(census(&world, chunks)));
     row
 }
 
@@ -101,6 +103,17 @@ fn fill(world: &World, chunks: u64) -> u64 {
 fn catalog_bytes(world: &World) -> u64 {
     let files = fs::read_dir(world.path("state")).expect("the state's folder");
     files.map(|file| file.expect("a file").metadata().expect("its length").len()).sum()
+}
+
+/// One pass over everything that is known, of which each collection makes one.
+fn census(world: &World, chunks: u64) -> Cost {
+    let known = world.catalog.known_packs().expect("packs");
+    let mut objects = 0;
+    let visit = &mut |_, _: &[Copy]| objects += 1;
+    let (result, cost) = measure(|| world.catalog.census(&known, visit));
+    result.expect("a census");
+    assert!(objects > chunks, "{objects} objects");
+    cost
 }
 
 /// Look-ups of chunks that are known, and of others, at random places.
