@@ -317,7 +317,8 @@ fn old_catalog(folder: &Path, packs: &[PackRecord]) -> Connection {
             old.execute("INSERT INTO object VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row).unwrap();
         }
     }
-    let damaged = "INSERT INTO damaged SELECT min(name), pack FROM object WHERE pack = 0";
+    let damaged = "INSERT INTO damaged
+                   SELECT name, pack FROM object WHERE pack = 0 ORDER BY name LIMIT 1";
     old.execute(damaged, []).unwrap();
     old
 }
@@ -376,9 +377,11 @@ fn an_index_that_lacks_or_turns_over_anything_is_found_out() {
         "DELETE FROM bucket",
         "DELETE FROM run",
         "UPDATE bucket SET entries = substr(entries, 13)",
-        "UPDATE bucket SET entries = substr(entries, 13) || substr(entries, 1, 12)",
+        "UPDATE bucket
+         SET entries = CAST(substr(entries, 13) || substr(entries, 1, 12) AS BLOB)",
         "UPDATE filter SET bits = zeroblob(8192)",
-        "UPDATE part SET entries = zeroblob(32) || substr(entries, 33) WHERE no = 1",
+        "UPDATE part
+         SET entries = CAST(zeroblob(32) || substr(entries, 33) AS BLOB) WHERE no = 1",
         "UPDATE repository SET indexed = 0",
         "UPDATE pack SET part = part + 1",
     ] {

@@ -9,8 +9,8 @@ use crate::units::{ObjectName, PackName};
 use rusqlite::Connection;
 use std::collections::HashMap;
 
-/// Objects that one pass over all packs holds in memory: 64 MB.
-const OBJECTS_A_PASS: usize = 1024 * 1024;
+/// Objects that one pass over all packs holds in memory: 84 MB.
+const OBJECTS_A_PASS: usize = 1_500_000;
 
 /// A pack, as a census counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,21 +76,27 @@ impl Catalog {
         visit: &mut dyn FnMut(ObjectName, &[Copy]),
     ) -> Result<(), CatalogError> {
         let avoided = self.avoided();
-        let passes = self.count_objects()?.div_ceil(OBJECTS_A_PASS).max(1) as u64;
+        let count = self.count_objects()?;
+        let passes = count.div_ceil(OBJECTS_A_PASS).max(1);
+        let mut found = Vec::with_capacity((count / passes).saturating_mul(17) / 16);
         let index: HashMap<PackName, usize> =
             known.packs.iter().enumerate().map(|(at, pack)| (pack.name, at)).collect();
         self.database.read(|connection| {
             let snapshot = connection.unchecked_transaction()?;
-            for pass in 0..passes {
+            for pass in 0..passes as u64 {
                 // Names are digests: those of one range are about as many as those of another.
-                let is_wanted =
-                    |name| u128::from(key(name)) * u128::from(passes) >> 64 == u128::from(pass);
-                let mut found = copies_of(&snapshot, &index, is_wanted)?;
+                let is_wanted = |name| {
+                    let place = u128::from(key(name)) * passes as u128;
+                    place >> 64 == u128::from(pass)
+                };
+                copies_of(&snapshot, &index, is_wanted, &mut found)?;
                 for (name, copy) in &mut found {
                     copy.is_good = !avoided.holds(*name, known.packs[copy.pack].name);
                 }
+                let mut copies: Vec<Copy> = Vec::new();
                 for same in found.chunk_by(|a, b| a.0 == b.0) {
-                    let copies: Vec<Copy> = same.iter().map(|(_, copy)| *copy).collect();
+                    copies.clear();
+                    copies.extend(same.iter().map(|(_, copy)| *copy));
                     visit(same[0].0, &copies);
                 }
             }
@@ -105,8 +111,9 @@ fn copies_of(
     connection: &Connection,
     packs: &HashMap<PackName, usize>,
     is_wanted: impl Fn(ObjectName) -> bool,
-) -> rusqlite::Result<Vec<(ObjectName, Copy)>> {
-    let mut found = Vec::new();
+    found: &mut Vec<(ObjectName, Copy)>,
+) -> rusqlite::Result<()> {
+    found.clear();
     let mut all = connection.prepare("SELECT no, pack, entries FROM part ORDER BY no")?;
     let mut rows = all.query([])?;
     while let Some(row) = rows.next()? {
@@ -118,5 +125,5 @@ fn copies_of(
         }
     }
     found.sort_unstable_by_key(|(name, copy)| (*name, copy.pack));
-    Ok(found)
+    Ok(())
 }

@@ -34,7 +34,7 @@ impl Piece {
     }
 
     pub fn may_hold(&self, key: u64) -> bool {
-        bits(key).all(|bit| self.0[bit / 8] & 1 << (bit % 8) != 0)
+        bits(key).all(|bit| self.0[bit / 8] & (1 << (bit % 8)) != 0)
     }
 
     pub fn bytes(&self) -> &[u8] {

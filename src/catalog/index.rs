@@ -78,7 +78,7 @@ impl RunShape {
 
     /// The number of a row of its own: of a bucket, or of a piece of its filter.
     pub fn row(self, index: u32) -> i64 {
-        i64::from(self.no) << 32 | i64::from(index)
+        (i64::from(self.no) << 32) | i64::from(index)
     }
 
     /// All runs, the largest first.
@@ -150,7 +150,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Adds the parts that may have `name`, the oldest first.
+    /// The parts that may have `name`, the oldest first.
     pub fn find(&self, connection: &Connection, name: ObjectName) -> rusqlite::Result<Vec<u32>> {
         let key = key(name);
         let recent = Entry { key, part: 0 }..=Entry { key, part: u32::MAX };

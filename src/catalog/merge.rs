@@ -64,7 +64,7 @@ fn merge(transaction: &Transaction<'_>, runs: &[RunShape]) -> rusqlite::Result<(
     let entries = recent.len() as u64 + runs.iter().map(|shape| shape.entries).sum::<u64>();
     let last: u32 =
         transaction.query_row("SELECT coalesce(max(no), 0) FROM run", [], |row| row.get(0))?;
-    let mut writer = RunWriter::new(transaction, RunShape::new(last + 1, entries))?;
+    let mut writer = RunWriter::new(transaction, RunShape::new(last + 1, entries));
     let live = LiveParts::read(transaction)?;
     let mut statements = Vec::new();
     for _ in runs {
@@ -197,9 +197,9 @@ struct RunWriter<'t> {
 }
 
 impl<'t> RunWriter<'t> {
-    fn new(transaction: &'t Transaction<'t>, shape: RunShape) -> rusqlite::Result<Self> {
+    fn new(transaction: &'t Transaction<'t>, shape: RunShape) -> Self {
         let (entries, piece) = (Vec::new(), Piece::new());
-        Ok(Self { transaction, shape, bucket: 0, entries, piece, count: 0 })
+        Self { transaction, shape, bucket: 0, entries, piece, count: 0 }
     }
 
     fn push(&mut self, entry: Entry) -> rusqlite::Result<()> {

@@ -28,7 +28,7 @@ pub trait ObjectIndex: Send + Sync {
     /// [`StoreError::Index`] when the index itself fails.
     fn locate(&self, names: &[ObjectName]) -> Result<Vec<Option<Location>>, StoreError>;
 
-    /// All places of an object, the one that [`ObjectIndex::locate`] gives first.
+    /// All places of an object, those first that [`ObjectIndex::locate`] prefers.
     ///
     /// # Errors
     /// [`StoreError::Index`] when the index itself fails.

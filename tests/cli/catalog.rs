@@ -37,9 +37,13 @@ fn a_check_finds_every_kind_of_difference_and_a_rebuild_ends_it() {
     world.run(&["catalog", "check"]).expect(0).says("main: catalog equals the repository");
     for (sql, what) in [
         ("UPDATE part SET entries = substr(entries, 47) WHERE no = 1", "is not in it"),
-        ("UPDATE part SET entries = entries || zeroblob(46) WHERE no = 1", "is only in it"),
         (
-            "UPDATE part SET entries = substr(entries, 1, 32) || x'00000041' || substr(entries, 37)",
+            "UPDATE part SET entries = CAST(entries || zeroblob(46) AS BLOB) WHERE no = 1",
+            "is only in it",
+        ),
+        (
+            "UPDATE part SET entries =
+             CAST(substr(entries, 1, 32) || x'00000041' || substr(entries, 37) AS BLOB)",
             "is otherwise in it",
         ),
         ("UPDATE part SET pack = zeroblob(32)", "in pack 000000000000 is only in it"),

@@ -24,7 +24,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
     let journals = journals();
     let superblocks = superblocks();
     vec![
-        ("catalog", [rows("manifest", manifest_json()), catalog_blobs()].concat()),
+        ("catalog", rows("manifest", manifest_json())),
         ("condemned", documents("retention-1/plain/condemned")),
         ("header", files(&["format-1/plain/repository/repository.json"])),
         ("history", rows("run", RUN.as_bytes().to_vec())),
@@ -69,17 +69,6 @@ fn seed(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
 /// A database as it was, and one with another text in its rows.
 fn rows(name: &str, text: Vec<u8>) -> Seeds {
     vec![seed("untouched", b"P"), seed(name, &[b"R", &text[..]].concat())]
-}
-
-/// Other bytes in the rows of a catalog's parts, buckets and filters.
-fn catalog_blobs() -> Seeds {
-    let entry = [&[17; 32][..], &[0, 0, 0, 64, 0, 0, 0, 100, 0, 0, 16, 0, 1, 1]].concat();
-    let bucket = [&[17; 8][..], &[0, 0, 0, 1]].concat();
-    vec![
-        seed("entries", &[b"E", &entry[..], &entry].concat()),
-        seed("bucket", &[b"B", &bucket[..], &bucket].concat()),
-        seed("filter", &[b"F", &[0xff; 64][..]].concat()),
-    ]
 }
 
 fn manifest_json() -> Vec<u8> {
