@@ -21,7 +21,7 @@ use crate::point::{
     commit_hold, prepare_point,
 };
 use crate::progress::Progress;
-use crate::source::{self, Source, SourceSpec};
+use crate::source::{self, Source, SourceError, SourceSpec};
 use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
 use crate::units::{Breakage, DiskId, MachineId, Name, RunId, Sequence, TreeName, is_broken};
 use base::Bases;
@@ -69,6 +69,9 @@ pub struct BackupResult {
     pub not_noted: Option<CatalogError>,
 }
 
+/// How a disk is opened: [`source::open`], except where disks are no files.
+pub type OpenDisk<'a> = &'a dyn Fn(&SourceSpec) -> Result<Box<dyn Source>, SourceError>;
+
 /// Backs a machine up. When this returns, the point is durable.
 ///
 /// # Errors
@@ -80,12 +83,26 @@ pub fn backup(
     request: &BackupRequest<'_>,
     progress: &Progress,
 ) -> Result<BackupResult, BackupError> {
+    backup_with(repository, catalog, request, &source::open, progress)
+}
+
+/// As [`backup`], of disks that `open` opens.
+///
+/// # Errors
+/// As [`backup`].
+pub fn backup_with(
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &BackupRequest<'_>,
+    open: OpenDisk<'_>,
+    progress: &Progress,
+) -> Result<BackupResult, BackupError> {
     let _lease = take_lease(repository, request.machine)?;
     let report = catalog.sync(repository)?;
     let parent = catalog.newest_point(request.machine)?;
     // Before anything is relied on: what is lost meanwhile must show.
     let loss_mark = catalog.loss_mark()?;
-    let sources = open_sources(request)?;
+    let sources = open_sources(request, open)?;
     for (_, source) in &sources {
         progress.add_total(source.size_bytes());
     }
@@ -158,11 +175,14 @@ fn take_lease(repository: &Repository, machine: &Name) -> Result<(Lease, FileLoc
 type OpenSource = (Name, Box<dyn Source>);
 
 // All of them before the first is read: a missing one must not cost the reading of the others.
-fn open_sources(request: &BackupRequest<'_>) -> Result<Vec<OpenSource>, BackupError> {
+fn open_sources(
+    request: &BackupRequest<'_>,
+    open: OpenDisk<'_>,
+) -> Result<Vec<OpenSource>, BackupError> {
     request
         .disks
         .iter()
-        .map(|(disk, spec)| match source::open(spec) {
+        .map(|(disk, spec)| match open(spec) {
             Ok(source) => Ok((disk.clone(), source)),
             Err(error) => Err(BackupError::source(disk, error)),
         })

@@ -304,16 +304,11 @@ impl Repository {
                 continue;
             }
             for entry in self.fs.list(&self.layout.packs().join(&folder.name))? {
-                match entry.name.parse::<PackName>() {
-                    Ok(name)
-                        if self
-                            .layout
-                            .pack(name)
-                            .ends_with(Path::new(&folder.name).join(&entry.name)) =>
-                    {
-                        packs.push((name, entry.len_bytes));
-                    }
-                    _ => {}
+                // Only the one text form of a name, in the folder that it belongs to.
+                let is_in_place = entry.name.get(..2) == Some(folder.name.as_str())
+                    && !entry.name.bytes().any(|byte| byte.is_ascii_uppercase());
+                if let Some(name) = entry.name.parse().ok().filter(|_| is_in_place) {
+                    packs.push((name, entry.len_bytes));
                 }
             }
         }

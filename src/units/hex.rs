@@ -15,6 +15,10 @@ pub struct ParseHexError {
     digits: usize,
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// Bytes that are written at once.
+const HEX_PART_BYTES: usize = 32;
+
 fn digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -38,7 +42,16 @@ fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 impl<const N: usize> fmt::Display for Hex<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Names are made into text by the ten thousand, so not digit by digit.
+        for part in self.0.chunks(HEX_PART_BYTES) {
+            let mut text = [0; 2 * HEX_PART_BYTES];
+            for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(part) {
+                *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+            }
+            let text = std::str::from_utf8(&text[..2 * part.len()]).map_err(|_| fmt::Error)?;
+            f.write_str(text)?;
+        }
+        Ok(())
     }
 }
 
