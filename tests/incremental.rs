@@ -162,6 +162,12 @@ fn a_disk_that_nobody_wrote_to_is_not_read() {
     assert_eq!(root(&unmodified), root(&racy));
     // The hints are of the point before the newest one now.
     assert_eq!(how(&world.backup().unwrap()).provenance, Provenance::FullRead);
+    // After the system was booted anew, times prove nothing.
+    let newest = world.backup().unwrap();
+    let mut rebooted = sources.clone();
+    (rebooted.point, rebooted.boot_id) = (newest.point.id, Some("another".to_owned()));
+    world.hints.sources = Some(rebooted);
+    assert_eq!(how(&world.backup().unwrap()).provenance, Provenance::FullRead);
     // A write that leaves the length shows.
     let newest = world.backup().unwrap();
     sources.point = newest.point.id;

@@ -6,6 +6,7 @@
 use super::{BackupError, BackupRequest};
 use crate::catalog::{Catalog, SourcesAt};
 use crate::extent::Extent;
+use crate::fsio::boot_id;
 use crate::point::{DiskEntry, Point, Provenance, TreeReader, TreeRef, TreeVisitor};
 use crate::source::{ChangedExtents, Evidence, HandedOver, Source};
 use crate::store::{Repository, StoreError};
@@ -135,7 +136,9 @@ impl<'a> Bases<'a> {
             let found = list.and_then(|list| list.within(parent, source.size_bytes()));
             return Ok(found.map_err(Some));
         }
-        let known = self.hints.sources.as_ref().filter(|sources| sources.point == parent);
+        let is_known =
+            |it: &&SourcesAt| it.point == parent && it.boot_id.is_some() && it.boot_id == boot_id();
+        let known = self.hints.sources.as_ref().filter(is_known);
         let Some(before) = known.and_then(|sources| sources.disks.get(disk)) else {
             return Ok(Err(None));
         };

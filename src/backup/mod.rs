@@ -15,7 +15,7 @@ pub use base::{ChangeHints, DiskRead};
 pub use error::BackupError;
 
 use crate::catalog::{Catalog, CatalogError, SourcesAt};
-use crate::fsio::FileLock;
+use crate::fsio::{FileLock, boot_id};
 use crate::point::{
     Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, RegionContext,
     commit_hold, prepare_point,
@@ -143,7 +143,7 @@ pub fn backup_with(
     let not_noted = catalog.add_point(&point).err();
     let known = |(disk, source): &OpenSource| Some((disk.clone(), source.identities(request.now)?));
     let disks = sources.iter().filter_map(known).collect();
-    let sources = SourcesAt { point: point.id, loss_mark, disks };
+    let sources = SourcesAt { point: point.id, loss_mark, boot_id: boot_id(), disks };
     Ok(BackupResult { point, disks: read, sources, damages, not_noted })
 }
 

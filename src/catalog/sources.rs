@@ -23,6 +23,9 @@ pub struct SourcesAt {
     /// The catalog's [`loss_mark`](super::Catalog::loss_mark) then: while it stays the same, what
     /// the point refers to can be relied on.
     pub loss_mark: i64,
+    /// The [`boot_id`](crate::fsio::boot_id) then. A power cut can take back the time of a write,
+    /// and keep what was written: files are known again only within one run of the system.
+    pub boot_id: Option<String>,
     /// The files of each disk that is known again by them, in the order of its chain.
     pub disks: BTreeMap<Name, Vec<FileIdentity>>,
 }

@@ -90,6 +90,12 @@ pub struct DeviceActivity {
     pub discards: u64,
 }
 
+/// What Linux calls this run of itself; `None` where it does not tell.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
 impl DeviceActivity {
     /// Reads the counters of the device number `raw_device` ([`FileStat::raw_device`]); `None`
     /// where the kernel does not tell: old kernels, no sysfs, or statistics turned off.
@@ -103,9 +109,9 @@ impl DeviceActivity {
         }
         let stat = std::fs::read_to_string(node.join("stat")).ok()?;
         let counter = |field: usize| stat.split_ascii_whitespace().nth(field)?.parse().ok();
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot_id = boot_id()?;
         Some(Self {
-            boot_id: boot_id.trim().to_owned(),
+            boot_id,
             diskseq: number_in(&disk.join("diskseq"))?,
             // Fields as in the kernel's Documentation/block/stat.rst, counted from 0.
             sectors_written: counter(6)?,

@@ -12,7 +12,7 @@ mod lock;
 mod qemu_lock;
 mod real;
 
-pub use device::{DeviceActivity, DeviceClaim, DeviceClaimError};
+pub use device::{DeviceActivity, DeviceClaim, DeviceClaimError, boot_id};
 pub use durable::{TemporaryFile, read_whole, write_new, write_replacing};
 pub use error::FileError;
 pub use lock::{FileLock, LockError, LockHolder, LockMode};

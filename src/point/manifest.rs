@@ -2,7 +2,9 @@
 
 use super::tree::TreeRef;
 use crate::fsio;
-use crate::store::{Damage, Repository, StoreError, WriterSession, open_document, seal_document};
+use crate::store::{
+    Damage, Repository, StoreError, WriterSession, document_format, open_document, seal_document,
+};
 use crate::units::{
     DISK_BYTES_MAX, DiskId, MachineId, Name, PointId, RepositoryId, RunId, Sequence, TreeName,
     readable,
@@ -11,7 +13,10 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
 const MAGIC: &[u8; 8] = b"AIPOINT\0";
-const FORMAT: u32 = 1;
+/// Of a point whose disks were all read in full. A program that knows only this one reads it.
+const FORMAT_FULL_READ: u32 = 1;
+/// Of every other point.
+const FORMAT: u32 = 2;
 /// A longer manifest was not written by afterimage.
 const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DISKS_MAX: usize = 1024;
@@ -136,6 +141,12 @@ impl Manifest {
         self.disks.iter().map(DiskEntry::tree).chain(definition)
     }
 
+    /// The format that it is written in: the first one that can hold it.
+    fn format(&self) -> u32 {
+        let in_full = |disk: &DiskEntry| disk.provenance == Provenance::FullRead;
+        if self.disks.iter().all(in_full) { FORMAT_FULL_READ } else { FORMAT }
+    }
+
     /// Whether it can be one of this repository, wherever it was read.
     ///
     /// # Errors
@@ -210,7 +221,7 @@ pub fn prepare_point(
     manifest: Manifest,
 ) -> Result<PreparedPoint, StoreError> {
     let json = serde_json::to_vec(&manifest).map_err(|_| StoreError::MemoryFault)?;
-    let bytes = seal_document(repository.keys(), MAGIC, FORMAT, &json)?;
+    let bytes = seal_document(repository.keys(), MAGIC, manifest.format(), &json)?;
     let id = PointId(Sha256::digest(&bytes).into());
     let same = decode(repository, bytes.clone()).is_ok_and(|decoded| decoded == manifest);
     if !same {
@@ -240,8 +251,15 @@ pub fn load_point(repository: &Repository, id: PointId) -> Result<Point, StoreEr
 }
 
 fn decode(repository: &Repository, mut bytes: Vec<u8>) -> Result<Manifest, String> {
-    let json = open_document(repository.keys(), MAGIC, FORMAT, &mut bytes)?;
+    let format = match document_format(&bytes) {
+        Some(FORMAT_FULL_READ) => FORMAT_FULL_READ,
+        _ => FORMAT,
+    };
+    let json = open_document(repository.keys(), MAGIC, format, &mut bytes)?;
     let manifest: Manifest = serde_json::from_slice(json).map_err(readable)?;
+    if manifest.format() != format {
+        return Err(format!("what it says of how it was read is not of format {format}"));
+    }
     manifest.check(repository.keys().repository())?;
     Ok(manifest)
 }

@@ -38,6 +38,12 @@ pub fn seal_document(
     Ok(bytes)
 }
 
+/// The format that a document says it has; `None` of what is shorter than a header.
+pub fn document_format(bytes: &[u8]) -> Option<u32> {
+    let (header, _) = bytes.split_first_chunk::<DOCUMENT_HEADER_BYTES>()?;
+    Some(u32::from_le_bytes([header[8], header[9], header[10], header[11]]))
+}
+
 /// The body of a document, opened in place.
 ///
 /// # Errors

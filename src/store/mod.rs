@@ -24,7 +24,7 @@ mod writer;
 
 pub use codec::{Codec, Encoded, Encoding};
 pub use condemned::{CondemnedList, CurrentList, Stage};
-pub use document::{DOCUMENT_HEADER_BYTES, open_document, seal_document};
+pub use document::{DOCUMENT_HEADER_BYTES, document_format, open_document, seal_document};
 pub use error::{Damage, StoreError};
 pub use export::{KeyExport, PutBack, put_back};
 pub use header::{Encryption, Header};
