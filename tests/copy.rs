@@ -88,7 +88,13 @@ impl Source {
 }
 
 fn other_cut(region_bytes: u32) -> CutParameters {
-    CutParameters { region_bytes, granule_bytes: 2048, chunk_bytes_average: 2048, ..small_cut() }
+    CutParameters {
+        region_bytes,
+        granule_bytes: 2048,
+        chunk_bytes_average: 2048,
+        block_bytes: None,
+        ..small_cut()
+    }
 }
 
 #[test]

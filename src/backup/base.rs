@@ -158,6 +158,11 @@ impl<'a> Bases<'a> {
         Ok(is_reliable)
     }
 
+    /// The parent turned out not to be reliable.
+    pub fn distrust(&mut self) {
+        self.is_reliable = Some(false);
+    }
+
     fn is_whole(&self, parent: &Point) -> Result<bool, StoreError> {
         let mut objects = self.repository.reader(self.catalog)?;
         let mut check = Check { catalog: self.catalog, seen: HashSet::new(), asked: Vec::new() };

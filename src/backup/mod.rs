@@ -223,6 +223,7 @@ fn back_up_disk(
                 error @ (StoreError::Damaged(_) | StoreError::Unknown { .. }),
             )) => {
                 note_damage(context, &error)?;
+                bases.distrust();
                 Some(format!("the point before cannot be built upon: {error}"))
             }
             done => return Ok((done?, read(base.provenance(), None))),

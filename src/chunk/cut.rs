@@ -106,15 +106,16 @@ impl Cutter {
     fn cut_run(&self, region: &[u8], start: usize, end: usize, each: &mut impl FnMut(Piece)) {
         let mut at = start;
         while at < end {
-            let len = self.first_cut(&region[at..end]);
+            let len = self.first_cut(&region[at..end], at);
             each(Piece { start: at as u32, len: len as u32, kind: PieceKind::Data });
             at += len;
         }
     }
 
-    /// Length of the first chunk of a run of data.
-    pub(super) fn first_cut(&self, run: &[u8]) -> usize {
+    /// Length of the first chunk of a run of data, which begins at `start` of its region.
+    pub(super) fn first_cut(&self, run: &[u8], start: usize) -> usize {
         let p = &self.parameters;
+        let run = &run[..self.file_end(run, start).unwrap_or(run.len())];
         let (_, len) = cut_gear(
             run,
             p.chunk_bytes_min as usize,
@@ -129,12 +130,29 @@ impl Cutter {
         );
         len
     }
+
+    /// Where, in a run that begins at `start` of its region, the first block after the smallest
+    /// chunk ends that ends with zeros: most likely a file ends there, and the next one begins. The
+    /// same files then give the same chunks, whatever their neighbours are.
+    fn file_end(&self, run: &[u8], start: usize) -> Option<usize> {
+        let p = &self.parameters;
+        let block_bytes = p.block_bytes? as usize;
+        let first = (start + p.chunk_bytes_min as usize).next_multiple_of(block_bytes) - start;
+        let last = run.len().min(p.chunk_bytes_max as usize);
+        let ends_file = |end: &usize| run[end - FILE_END_ZEROS..*end] == [0; FILE_END_ZEROS];
+        (first..=last).step_by(block_bytes).find(ends_file)
+    }
 }
+
+/// So many zeros at the end of a block are taken for what is left of it behind a file's end.
+const FILE_END_ZEROS: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const GOLDEN_BLOCK_ENDS: [usize; 1] = [0];
 
     fn parameters() -> CutParameters {
         CutParameters::with_average(16 * 1024).unwrap()
@@ -158,6 +176,62 @@ mod tests {
     fn lens(seed: u64) -> Vec<u32> {
         let content = golden_content(256 * 1024);
         Cutter::new(parameters(), seed).cut(&content).iter().map(|piece| piece.len).collect()
+    }
+
+    /// A run of files, each with zeros behind it up to the next block.
+    fn files(seeds: &[u64]) -> Vec<u8> {
+        let mut content = Vec::new();
+        for seed in seeds {
+            let len = (*seed as usize * 7919) % 30_000 + 100;
+            content.extend(crate::testing::noise(*seed, len));
+            content.resize((content.len() + 16).next_multiple_of(4096), 0);
+        }
+        content
+    }
+
+    #[test]
+    fn files_are_cut_alike_whatever_their_neighbours_are() {
+        let cutter = Cutter::new(parameters(), 0);
+        let chunks = |content: &[u8]| -> std::collections::BTreeSet<Vec<u8>> {
+            let data = |piece: &Piece| piece.kind == PieceKind::Data;
+            cutter
+                .cut(content)
+                .iter()
+                .filter(|it| data(it))
+                .map(|it| content[it.range()].to_vec())
+                .collect()
+        };
+        let forwards: Vec<u64> = (1..200).collect();
+        let backwards: Vec<u64> = (1..200).rev().collect();
+        let (one, other) = (chunks(&files(&forwards)), chunks(&files(&backwards)));
+        let bytes =
+            |chunks: &mut dyn Iterator<Item = &Vec<u8>>| chunks.map(Vec::len).sum::<usize>();
+        let all = bytes(&mut one.iter());
+        let shared = bytes(&mut one.intersection(&other));
+        // Only where a file ends before the smallest chunk does, its neighbour matters.
+        assert!(shared * 10 >= all * 9, "{shared} of {all} bytes");
+        // Without it, most chunks reach into a neighbour.
+        let by_content = CutParameters { block_bytes: None, ..parameters() };
+        let cutter = Cutter::new(by_content, 0);
+        let names = |content: &[u8]| -> std::collections::BTreeSet<Vec<u8>> {
+            cutter.cut(content).iter().map(|it| content[it.range()].to_vec()).collect()
+        };
+        let (one, other) = (names(&files(&forwards)), names(&files(&backwards)));
+        let shared = bytes(&mut one.intersection(&other));
+        assert!(shared * 10 < all * 8, "{shared} of {all} bytes");
+    }
+
+    #[test]
+    fn golden_boundaries_at_the_ends_of_blocks() {
+        let cutter = Cutter::new(parameters(), 0);
+        let mut content = golden_content(96 * 1024);
+        for end in [4096, 12_288, 16_384, 40_960, 73_728] {
+            content[end - 8..end].fill(0);
+        }
+        // Seven zeros are too few, and a block that ends before the smallest chunk does not count.
+        content[65_536 - 7..65_536].fill(0);
+        let ends: Vec<usize> = cutter.cut(&content).iter().map(Piece::end).collect();
+        assert_eq!(ends, GOLDEN_BLOCK_ENDS);
     }
 
     #[test]

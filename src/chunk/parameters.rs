@@ -18,6 +18,10 @@ pub struct CutParameters {
     pub chunk_bytes_average: u32,
     /// Largest chunk. Even.
     pub chunk_bytes_max: u32,
+    /// Size of the blocks of the disk, at whose ends chunks end too where a block ends with zeros,
+    /// as the last one of a file does. A power of two; `None` where only content decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<u32>,
 }
 
 /// Parameters that cannot work.
@@ -26,6 +30,9 @@ pub struct CutParameters {
 pub struct InvalidParameters {
     reason: &'static str,
 }
+
+/// The block of nearly all file systems, in bytes.
+const BLOCK_BYTES: u32 = 4 * KIB as u32;
 
 /// Regions are held in memory whole, one for each worker.
 const REGION_BYTES_MAX: u32 = 64 * MIB as u32;
@@ -45,6 +52,7 @@ impl CutParameters {
             chunk_bytes_min: average / 4,
             chunk_bytes_average: average,
             chunk_bytes_max: average * 4,
+            block_bytes: Some(BLOCK_BYTES),
         };
         parameters.check()?;
         Ok(parameters)
@@ -72,6 +80,12 @@ impl CutParameters {
             (self.chunk_bytes_average as usize <= AVERAGE_MAX, "the average is too large"),
             (self.chunk_bytes_max as usize <= MAXIMUM_MAX, "the largest chunk is too large"),
             (self.chunk_bytes_max <= self.region_bytes, "the largest chunk exceeds the region"),
+            (self.block_bytes.is_none_or(u32::is_power_of_two), "the block is not a power of two"),
+            (self.block_bytes.is_none_or(|it| it >= 512), "the block is smaller than 512 bytes"),
+            (
+                self.block_bytes.is_none_or(|it| it <= self.granule_bytes),
+                "the block is larger than the granule",
+            ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             None => Ok(()),

@@ -155,7 +155,7 @@ impl Cutter {
                 Some(piece) if piece.kind == PieceKind::Data => limit.min(piece.end() + 2),
                 _ => limit,
             };
-            let len = self.first_cut(content.bytes(rest.start..end)?);
+            let len = self.first_cut(content.bytes(rest.start..end)?, rest.start);
             // A cut before the end does not depend on what follows; one at the end only says that
             // there is none before it.
             if rest.start + len < end || end == limit {
@@ -262,6 +262,7 @@ mod tests {
             chunk_bytes_min: 128,
             chunk_bytes_average: 512,
             chunk_bytes_max: 2048,
+            block_bytes: Some(512),
         };
         parameters.check().unwrap();
         Cutter::new(parameters, 0)

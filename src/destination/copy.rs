@@ -12,7 +12,7 @@ use crate::extent::{Extent, push_joined};
 use crate::point::{Branch, Leaf, Span, TreeReader, TreeRef, surviving};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
-use crate::units::{RegionIndex, TreeName};
+use crate::units::{Breakage, RegionIndex, TreeName, is_broken};
 use crate::workers::in_parallel;
 use outcome::joined;
 use std::sync::{Mutex, PoisonError};
@@ -316,7 +316,10 @@ impl Worker<'_> {
             let thinned = copy.target.write_thin(run.start(), &buffer[range(run)], background)?;
             copy.progress.add_written(thinned.data_bytes);
         }
-        if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
+        // What forgets to sync must be found out, not helped.
+        if let (Some(first), Some(last)) = (runs.first(), runs.last())
+            && !is_broken(Breakage::RestoreUnsynced)
+        {
             copy.target.begin_write_back(Extent::between(first.start(), last.end()));
         }
         Ok(())

@@ -20,6 +20,7 @@ fn repository(folder: &tempfile::TempDir) -> Repository {
         chunk_bytes_min: 512,
         chunk_bytes_average: 1024,
         chunk_bytes_max: 4096,
+        block_bytes: Some(4096),
     };
     let (fs, now) = (RealFileSystem::shared(), jiff::Timestamp::UNIX_EPOCH);
     let root = folder.path().join("repository");

@@ -6,7 +6,9 @@ use crate::units::{Hex, RepositoryId, readable};
 use std::path::Path;
 
 /// The newest repository format that is read and written here.
-pub const REPOSITORY_FORMAT: u64 = 1;
+pub const REPOSITORY_FORMAT: u64 = 2;
+/// Of repositories in which only content decides where disks are cut, not the ends of blocks.
+const FORMAT_WITHOUT_BLOCKS: u64 = 1;
 /// A longer header is not ours.
 pub(super) const HEADER_BYTES_MAX: u64 = 64 * 1024;
 
@@ -67,6 +69,11 @@ struct AnyHeader {
 }
 
 impl Header {
+    /// The format of a repository whose disks are cut so: the first one that can hold it.
+    pub(super) fn format_of(cut: &CutParameters) -> u64 {
+        if cut.block_bytes.is_none() { FORMAT_WITHOUT_BLOCKS } else { REPOSITORY_FORMAT }
+    }
+
     fn mac(&self, keys: &Keys) -> Result<[u8; 32], serde_json::Error> {
         Ok(keys.header_mac(&serde_json::to_vec(self)?))
     }
@@ -93,6 +100,13 @@ impl Header {
             });
         }
         let sealed: Sealed = serde_json::from_slice(text).map_err(|e| damaged(readable(e)))?;
+        let format = Self::format_of(&sealed.header.cut);
+        if sealed.header.format != format {
+            let found = sealed.header.format;
+            return Err(damaged(format!(
+                "it says format {found}, and holds what format {format} does"
+            )));
+        }
         sealed.header.cut.check()?;
         Ok(UncheckedHeader { header: sealed.header, mac: sealed.mac.0 })
     }

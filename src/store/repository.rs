@@ -1,6 +1,6 @@
 //! A repository in a folder: creating, opening, listing.
 
-use super::header::{HEADER_BYTES_MAX, REPOSITORY_FORMAT};
+use super::header::HEADER_BYTES_MAX;
 use super::keys::SecretKey;
 use super::pack::{
     PACK_BYTES_MAX, PACK_FOOTER_BYTES, PACK_HEADER_BYTES, PackFooter, PackRecord, damaged,
@@ -73,7 +73,7 @@ impl Repository {
             }
         };
         let header = Header {
-            format: REPOSITORY_FORMAT,
+            format: Header::format_of(&options.cut),
             id,
             created: options.now,
             encryption,

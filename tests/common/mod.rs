@@ -56,6 +56,7 @@ pub fn small_cut() -> CutParameters {
         chunk_bytes_min: 512,
         chunk_bytes_average: 1024,
         chunk_bytes_max: 4096,
+        block_bytes: Some(4096),
     };
     cut.check().unwrap();
     cut

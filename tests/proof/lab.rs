@@ -80,6 +80,7 @@ pub fn small_cut() -> CutParameters {
         chunk_bytes_min: 512,
         chunk_bytes_average: 2048,
         chunk_bytes_max: 8192,
+        block_bytes: Some(4096),
     }
 }
 
