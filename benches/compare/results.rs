@@ -1,0 +1,174 @@
+//! What was measured, and what it should be: tables, and one JSON document.
+
+use crate::run::Sample;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The works, in the order of the tables, and what stands above each.
+pub const WORKS: [(&str, &str); 6] = [
+    ("first", "First backup, into an empty repository"),
+    ("restore", "Restore of the whole disk"),
+    ("unchanged", "Second backup, nothing changed, everything read"),
+    ("incremental", "Backup of a change of 1 % of the used blocks at random"),
+    ("replicate", "Replication of that change to a warm standby"),
+    ("store", "Repository after the four states"),
+];
+
+/// What the work of afterimage may take at most, as a multiple of something else.
+struct Target {
+    work: &'static str,
+    against: (&'static str, &'static str),
+    most: f64,
+}
+
+const fn target(work: &'static str, against: (&'static str, &'static str), most: f64) -> Target {
+    Target { work, against, most }
+}
+
+/// 85 % of what the machine can do.
+const NEAR_BOUND: f64 = 1.0 / 0.85;
+
+const TARGETS: [Target; 11] = [
+    target("first", ("first", "borg"), 0.40),
+    target("first", ("first", "restic"), 0.30),
+    target("first", ("bound", "cut, name, compress"), NEAR_BOUND),
+    target("restore", ("restore", "qemu-img convert"), 1.0),
+    target("restore", ("restore", "restic"), 0.30),
+    target("restore", ("restore", "rustic"), 0.8),
+    target("unchanged", ("bound", "cut, name"), NEAR_BOUND),
+    target("incremental", ("first", "afterimage"), 1.0 / 12.0),
+    target("replicate", ("replicate", "rsync --inplace"), 1.0 / 30.0),
+    target("replicate", ("replicate", "pwrite, fsync"), 3.0),
+    target("store", ("store", "restic"), 2.7 / 4.7),
+];
+
+/// What an incremental may read, as a multiple of the chunks that it touches.
+const READS_MOST: f64 = 1.3;
+
+/// All that was measured.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Results {
+    /// What the machine and the disks are.
+    pub head: BTreeMap<String, String>,
+    /// By work, then by who did it.
+    samples: BTreeMap<String, BTreeMap<String, Vec<Sample>>>,
+    /// Single numbers: sizes, in bytes.
+    notes: BTreeMap<String, f64>,
+}
+
+impl Results {
+    /// One more run.
+    pub fn add(&mut self, work: &str, who: &str, sample: Sample) {
+        println!("  {work}: {who}: {:.2} s", sample.seconds);
+        let by_who = self.samples.entry(work.to_owned()).or_default();
+        by_who.entry(who.to_owned()).or_default().push(sample);
+    }
+
+    /// A single number.
+    pub fn note(&mut self, what: &str, value: f64) {
+        println!("  {what}: {value}");
+        self.notes.insert(what.to_owned(), value);
+    }
+
+    /// Forgets what was measured of a work.
+    pub fn forget(&mut self, work: &str) {
+        self.samples.remove(work);
+        let prefix = if work == "store" { "stored" } else { work };
+        self.notes.retain(|what, _| !what.starts_with(prefix));
+    }
+
+    fn median(&self, (work, who): (&str, &str)) -> Option<f64> {
+        if work == "store" {
+            return self.notes.get(&format!("stored by {who}")).copied();
+        }
+        let samples = self.samples.get(work)?.get(who)?;
+        median(samples.iter().map(|sample| sample.seconds))
+    }
+
+    /// Everything as text.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for (what, value) in &self.head {
+            let _ = writeln!(text, "{what}: {value}");
+        }
+        for (work, title) in WORKS {
+            let rows = if work == "store" { self.stored_rows() } else { self.rows(work) };
+            if !rows.is_empty() {
+                let _ = writeln!(text, "\n{title}\n{rows}{}", self.verdicts(work));
+            }
+        }
+        let bounds = self.rows("bound");
+        if !bounds.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nWhat the machine does at most, for the data of this disk\n{bounds}"
+            );
+        }
+        text
+    }
+
+    fn rows(&self, work: &str) -> String {
+        let mut rows = String::new();
+        let own = self.median((work, "afterimage"));
+        for (who, samples) in self.samples.get(work).into_iter().flatten() {
+            let seconds = || samples.iter().map(|sample| sample.seconds);
+            let middle = median(seconds()).unwrap_or(0.0);
+            let (least, most) = (seconds().fold(f64::MAX, f64::min), seconds().fold(0.0, f64::max));
+            let peak = median(samples.iter().map(|sample| sample.peak_bytes as f64));
+            let ratio = own.map_or(String::new(), |own| format!("{:.3}", own / middle));
+            let _ = writeln!(
+                rows,
+                "  {who:32} {middle:8.2} s  ({least:.2} to {most:.2})  {:6.0} MiB  afterimage/this {ratio}",
+                peak.unwrap_or(0.0) / f64::from(1 << 20),
+            );
+        }
+        rows
+    }
+
+    fn stored_rows(&self) -> String {
+        let mut rows = String::new();
+        for (what, bytes) in self.notes.iter().filter(|(what, _)| what.starts_with("stored by ")) {
+            let _ = writeln!(
+                rows,
+                "  {:32} {:8.3} GB",
+                what.trim_start_matches("stored by "),
+                bytes / 1e9
+            );
+        }
+        rows
+    }
+
+    fn verdicts(&self, work: &str) -> String {
+        let mut text = String::new();
+        for target in TARGETS.iter().filter(|target| target.work == work) {
+            let both = self.median((work, "afterimage")).zip(self.median(target.against));
+            if let Some((own, other)) = both {
+                let what = format!("{} of {}", target.against.1, target.against.0);
+                verdict(&mut text, &what, own / other, target.most);
+            }
+        }
+        if work == "incremental"
+            && let Some(read) = self.notes.get("incremental bytes_read")
+            && let Some(changed) = self.notes.get("incremental bytes_changed")
+        {
+            verdict(&mut text, "bytes read of bytes of chunks touched", read / changed, READS_MOST);
+        }
+        text
+    }
+}
+
+fn verdict(text: &mut String, what: &str, ratio: f64, most: f64) {
+    let mark = if ratio <= most { "met" } else { "NOT MET" };
+    let _ = writeln!(
+        text,
+        "  target: {ratio:.3} of {what}, at most {most:.3} ({:.0} %, at least {:.0} %): {mark}",
+        100.0 / ratio,
+        100.0 / most
+    );
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
