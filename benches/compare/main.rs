@@ -125,6 +125,9 @@ fn missing() -> Option<&'static str> {
     if !Path::new("/dev/loop-control").exists() {
         return Some("there are no loop devices");
     }
+    if run::succeed(std::process::Command::new("losetup").arg("-f")).is_err() {
+        return Some("no loop device is free");
+    }
     (!run::is_installed("mke2fs")).then_some("mke2fs is not installed")
 }
 
@@ -164,7 +167,10 @@ fn head(
     program: &Path,
 ) -> std::collections::BTreeMap<String, String> {
     let facts = &corpus.facts;
-    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+    let size = |bytes: u64| match bytes as f64 / f64::from(1 << 20) {
+        mib if mib < 1024.0 => format!("{mib:.1} MiB"),
+        mib => format!("{:.2} GiB", mib / 1024.0),
+    };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut head = std::collections::BTreeMap::from([
         ("date".to_owned(), jiff::Zoned::now().strftime("%Y-%m-%d").to_string()),
@@ -173,9 +179,9 @@ fn head(
             "disk".to_owned(),
             format!(
                 "{}, of which {} in use ({} in granules), {} files",
-                gib(facts.disk_bytes),
-                gib(facts.used_bytes),
-                gib(facts.data_bytes),
+                size(facts.disk_bytes),
+                size(facts.used_bytes),
+                size(facts.data_bytes),
                 facts.files
             ),
         ),
@@ -183,8 +189,8 @@ fn head(
             "changes".to_owned(),
             format!(
                 "edits {}; at random {} in {} ranges",
-                gib(facts.later_bytes),
-                gib(facts.random_bytes),
+                size(facts.later_bytes),
+                size(facts.random_bytes),
                 facts.random_extents
             ),
         ),
