@@ -120,7 +120,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// Reads both disks once, so that every run finds its source in the page cache.
+    /// Reads the disk once, so that the next run finds its source in the page cache.
     pub fn warm(&self) -> Result<()> {
         patch::each_piece(&File::open(&self.disk)?, |_, _| Ok(()))
     }

@@ -93,7 +93,6 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let tools = Tool::present();
     let corpus = Corpus::open(&folder, if options.smoke { &SMOKE } else { &FULL })?;
-    corpus.warm()?;
     let mut results = earlier(&options)?;
     results.head = head(&tools, &corpus, &options.program);
     for (what, value) in &results.head {

@@ -78,12 +78,13 @@ fn wait(child: Child) -> Result<(u64, std::process::Output)> {
             let mut peak_bytes = 0;
             while !ended.load(Ordering::Relaxed) {
                 peak_bytes = peak_bytes.max(peak(&status).unwrap_or(0));
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::park_timeout(LOOK_EVERY);
             }
             peak_bytes
         });
         let output = child.wait_with_output();
         ended.store(true, Ordering::Relaxed);
+        watch.thread().unpark();
         let peak_bytes = watch.join().unwrap_or(0);
         Ok((peak_bytes, output?))
     })

@@ -43,7 +43,7 @@ impl Bench {
         let plain = self.folder.join("standby.img");
         copy_sparse(&self.corpus.disk, &plain)?;
         for _ in 0..self.rounds {
-            self.corpus.bring_to(State::Random)?;
+            self.ready(State::Random)?;
             site.backup(&self.corpus.disk, "real", How::Plain)?;
             let sample = timed(|| replicate_now(&site))?;
             self.results.add("replicate", Tool::Afterimage.name(), sample);

@@ -4,7 +4,7 @@ use crate::bounds::Bounds;
 use crate::corpus::{Corpus, State};
 use crate::patch::same;
 use crate::results::Results;
-use crate::run::{is_installed, succeed, timed, watched};
+use crate::run::{Sample, is_installed, succeed, timed, watched};
 use crate::tools::{How, Site, Tool, copy_sparse, summary};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -35,10 +35,10 @@ pub struct Bench {
 impl Bench {
     /// First backup of a disk into an empty repository.
     pub fn first(&mut self) -> Result<()> {
-        self.corpus.bring_to(State::First)?;
         for round in 0..self.rounds {
             for tool in self.tools.clone() {
                 let site = self.new_site(tool)?;
+                self.ready(State::First)?;
                 let disk = self.corpus.disk.clone();
                 let sample = timed(|| Ok(site.backup(&disk, "real", How::Plain)?.0))?;
                 self.results.add("first", tool.name(), sample);
@@ -57,49 +57,48 @@ impl Bench {
     pub fn restore(&mut self) -> Result<()> {
         let to = self.folder.join("restored.img");
         let disk = self.corpus.disk.clone();
-        for round in 0..self.rounds {
+        for _ in 0..self.rounds {
             for tool in self.tools.clone() {
                 let site = self.copy(tool, State::First)?;
-                self.corpus.bring_to(State::First)?;
+                self.ready(State::First)?;
                 let sample = timed(|| site.restore("real", &to))?;
-                self.record_restored(tool.name(), sample, round, &to)?;
+                self.record_restored(tool.name(), sample, &to)?;
             }
             if is_installed("qemu-img") {
                 let sample = timed(|| convert(&disk, &to))?;
-                self.record_restored("qemu-img convert", sample, round, &to)?;
+                self.record_restored("qemu-img convert", sample, &to)?;
             }
             let sample = timed(|| copy_sparse(&disk, &to))?;
-            self.record_restored("cp --sparse=always", sample, round, &to)?;
+            self.record_restored("cp --sparse=always", sample, &to)?;
             self.measure_bounds()?;
         }
         Ok(())
     }
 
-    fn record_restored(
-        &mut self,
-        who: &str,
-        sample: crate::run::Sample,
-        round: usize,
-        to: &Path,
-    ) -> Result<()> {
+    fn record_restored(&mut self, who: &str, sample: Sample, to: &Path) -> Result<()> {
         self.results.add("restore", who, sample);
-        // The same repository is read in every round: one look at what came out of it is enough,
-        // but for afterimage itself.
-        if round == 0 || who == Tool::Afterimage.name() {
-            same(to, &self.corpus.disk).with_context(|| format!("restored by {who}"))?;
-        }
+        same(to, &self.corpus.disk).with_context(|| format!("restored by {who}"))?;
         Ok(std::fs::remove_file(to)?)
+    }
+
+    /// The disk is in `state`, and in the page cache.
+    pub fn ready(&mut self, state: State) -> Result<()> {
+        self.corpus.bring_to(state)?;
+        self.corpus.warm()
     }
 
     /// Second backup of a disk that did not change, every byte being read.
     pub fn unchanged(&mut self) -> Result<()> {
-        for _ in 0..self.rounds {
+        for round in 0..self.rounds {
             for tool in self.tools.clone() {
                 let site = self.copy(tool, State::First)?;
-                self.corpus.bring_to(State::First)?;
+                self.ready(State::First)?;
                 let disk = self.corpus.disk.clone();
                 let sample = timed(|| Ok(site.backup(&disk, "real", How::FullRead)?.0))?;
                 self.results.add("unchanged", tool.name(), sample);
+                if tool == Tool::Afterimage {
+                    self.look_at_last_round(&site, round)?;
+                }
             }
             self.measure_bounds()?;
         }
@@ -119,7 +118,7 @@ impl Bench {
                     _ => tool.name(),
                 };
                 let site = self.copy(tool, State::Later)?;
-                self.corpus.bring_to(State::Random)?;
+                self.ready(State::Random)?;
                 let disk = self.corpus.disk.clone();
                 let sample = timed(|| Ok(site.backup(&disk, "real", How::FullRead)?.0))?;
                 self.results.add("incremental", who, sample);
@@ -127,7 +126,7 @@ impl Bench {
             }
             if knows_changed {
                 let site = self.copy(Tool::Afterimage, State::Later)?;
-                self.corpus.bring_to(State::Random)?;
+                self.ready(State::Random)?;
                 self.incremental_with_extents(&site)?;
                 self.look_at_last_round(&site, round)?;
             }
@@ -159,7 +158,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What an incremental backup made is restored, and compared, outside of the measured time.
+    /// What a backup made is restored, and compared, outside of the measured time.
     fn look_at_last_round(&self, site: &Site, round: usize) -> Result<()> {
         if round + 1 == self.rounds { self.verify(site, "real", &self.corpus.disk) } else { Ok(()) }
     }
@@ -194,7 +193,7 @@ impl Bench {
             ("copy in memory", rates.copied),
             ("write, fsync", rates.written),
         ] {
-            let sample = crate::run::Sample { seconds: data_bytes / rate, peak_bytes: 0 };
+            let sample = Sample { seconds: data_bytes / rate, peak_bytes: 0 };
             self.results.add("bound", who, sample);
         }
         Ok(())
