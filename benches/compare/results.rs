@@ -47,6 +47,9 @@ const TARGETS: [Target; 12] = [
 /// What an incremental may read, as a multiple of the chunks that it touches.
 const READS_MOST: f64 = 1.3;
 
+/// More than this share of the processors, used by others: the figure does not count.
+const OTHERS_MOST: f64 = 0.15;
+
 /// All that was measured.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Results {
@@ -61,7 +64,8 @@ pub struct Results {
 impl Results {
     /// One more run.
     pub fn add(&mut self, work: &str, who: &str, sample: Sample) {
-        println!("  {work}: {who}: {:.2} s", sample.seconds);
+        let (seconds, others) = (sample.seconds, 100.0 * sample.others);
+        println!("  {work}: {who}: {seconds:.2} s, {others:.0} % used by others");
         let by_who = self.samples.entry(work.to_owned()).or_default();
         by_who.entry(who.to_owned()).or_default().push(sample);
     }
@@ -75,6 +79,7 @@ impl Results {
     /// Forgets what was measured of a work.
     pub fn forget(&mut self, work: &str) {
         self.samples.remove(work);
+        self.samples.remove(&bound_of(work));
         let prefix = if work == "store" { "stored" } else { work };
         self.notes.retain(|what, _| !what.starts_with(prefix));
     }
@@ -84,7 +89,7 @@ impl Results {
             return self.notes.get(&format!("stored by {who}")).copied();
         }
         let samples = self.samples.get(work)?.get(who)?;
-        median(samples.iter().map(|sample| sample.seconds))
+        middle(samples.iter().map(|sample| sample.seconds))
     }
 
     /// Everything as text.
@@ -97,16 +102,19 @@ impl Results {
             let rows = if work == "store" { self.stored_rows() } else { self.rows(work) };
             if !rows.is_empty() {
                 let _ = write!(text, "\n{title}\n{rows}{}", self.verdicts(work));
+                text.push_str(&self.bounds(work));
             }
         }
-        let bounds = self.rows("bound");
-        if !bounds.is_empty() {
-            let _ = writeln!(
-                text,
-                "\nWhat the machine does at most, for the data of this disk\n{bounds}"
-            );
-        }
         text
+    }
+
+    fn bounds(&self, work: &str) -> String {
+        let bound = bound_of(work);
+        let rows = self.rows(&bound);
+        if rows.is_empty() {
+            return rows;
+        }
+        format!("  What the machine does at most meanwhile, for the data of this disk:\n{rows}")
     }
 
     fn rows(&self, work: &str) -> String {
@@ -114,13 +122,18 @@ impl Results {
         let own = self.median((work, "afterimage"));
         for (who, samples) in self.samples.get(work).into_iter().flatten() {
             let seconds = || samples.iter().map(|sample| sample.seconds);
-            let middle = median(seconds()).unwrap_or(0.0);
+            let median = middle(seconds()).unwrap_or(0.0);
             let (least, most) = (seconds().fold(f64::MAX, f64::min), seconds().fold(0.0, f64::max));
-            let peak = median(samples.iter().map(|sample| sample.peak_bytes as f64));
-            let ratio = own.map(|own| format!("  afterimage/this {:.3}", own / middle));
+            let peak = middle(samples.iter().map(|sample| sample.peak_bytes as f64));
+            let others = middle(samples.iter().map(|sample| sample.others)).unwrap_or(0.0);
+            let disturbed = match others > OTHERS_MOST {
+                true => format!("  DISTURBED: {:.0} % used by others", 100.0 * others),
+                false => String::new(),
+            };
+            let ratio = own.map(|own| format!("  afterimage/this {:.3}", own / median));
             let _ = writeln!(
                 rows,
-                "  {who:32} {middle:8.2} s  ({least:.2} to {most:.2})  {:6.0} MiB{}",
+                "  {who:32} {median:8.2} s  ({least:.2} to {most:.2})  {:6.0} MiB{}{disturbed}",
                 peak.unwrap_or(0.0) / f64::from(1 << 20),
                 ratio.unwrap_or_default(),
             );
@@ -144,7 +157,11 @@ impl Results {
     fn verdicts(&self, work: &str) -> String {
         let mut text = String::new();
         for target in TARGETS.iter().filter(|target| target.work == work) {
-            let both = self.median((work, "afterimage")).zip(self.median(target.against));
+            let against = match target.against {
+                ("bound", who) => self.median((&bound_of(work), who)),
+                other => self.median(other),
+            };
+            let both = self.median((work, "afterimage")).zip(against);
             if let Some((own, other)) = both {
                 let _ = writeln!(text, "  {}", verdict(target, own / other));
             }
@@ -183,8 +200,17 @@ fn mark(is_met: bool) -> &'static str {
     if is_met { "met" } else { "NOT MET" }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// Bounds belong to the work in whose rounds they were measured: another run of the same machine
+/// may have been twice as slow.
+pub fn bound_of(work: &str) -> String {
+    format!("{work}: bound")
+}
+
+/// The median; of an even number, halfway between the two in the middle.
+fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let upper = values.get(values.len() / 2)?;
+    let lower = values.get(values.len().saturating_sub(1) / 2)?;
+    Some(f64::midpoint(*lower, *upper))
 }

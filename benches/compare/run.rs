@@ -18,15 +18,75 @@ pub struct Sample {
     pub seconds: f64,
     /// Most memory that the program had at once; 0 where it was none of its own.
     pub peak_bytes: u64,
+    /// Share of the processors' time that went to processes which are not part of this. The
+    /// kernel's threads that write to the disk count too.
+    #[serde(default)]
+    pub others: f64,
+}
+
+/// Notices whether something else uses the processors meanwhile.
+#[derive(Debug)]
+pub struct Load {
+    begun: Instant,
+    busy_ticks: u64,
+    own_ticks: u64,
+}
+
+/// Ticks of `/proc` in a second: the kernel tells user space so on every platform.
+const TICKS_A_SECOND: f64 = 100.0;
+
+impl Load {
+    /// From now on.
+    pub fn begin() -> Result<Self> {
+        Ok(Self { begun: Instant::now(), busy_ticks: busy_ticks()?, own_ticks: own_ticks()? })
+    }
+
+    /// The share of others since then, from 0 to 1.
+    pub fn others(&self) -> Result<f64> {
+        let own = own_ticks()?.saturating_sub(self.own_ticks);
+        let busy = busy_ticks()?.saturating_sub(self.busy_ticks);
+        let cores = std::thread::available_parallelism()?.get() as f64;
+        let all_ticks = self.begun.elapsed().as_secs_f64() * cores * TICKS_A_SECOND;
+        // Both are rounded to ticks, which says nothing of a moment.
+        Ok(if all_ticks < TICKS_A_SECOND / 2.0 {
+            0.0
+        } else {
+            busy.saturating_sub(own) as f64 / all_ticks
+        })
+    }
+}
+
+/// All that the processors did, and what the hypervisor took.
+fn busy_ticks() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("/proc/stat is empty")?;
+    let ticks = numbers(line);
+    // user, nice, system, (idle, iowait,) irq, softirq, steal
+    Ok([0, 1, 2, 5, 6, 7].iter().filter_map(|at| ticks.get(*at)).sum())
+}
+
+/// What this process did, and its children that have ended.
+fn own_ticks() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = text.rsplit(')').next().context("/proc/self/stat is empty")?;
+    // utime, stime, cutime, cstime
+    Ok(numbers(after_name).iter().skip(10).take(4).sum())
+}
+
+fn numbers(text: &str) -> Vec<u64> {
+    let words = text.split_whitespace().skip(1);
+    words.map(|word| word.parse().unwrap_or(0)).collect()
 }
 
 /// Takes the time of `work`, which returns the peak of its memory.
 pub fn timed(work: impl FnOnce() -> Result<u64>) -> Result<Sample> {
     // What others left to be written would be paid by whoever syncs next.
     rustix::fs::sync();
+    let load = Load::begin()?;
     let begun = Instant::now();
     let peak_bytes = work()?;
-    Ok(Sample { seconds: begun.elapsed().as_secs_f64(), peak_bytes })
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(Sample { seconds, peak_bytes, others: load.others()? })
 }
 
 /// Whether a program is there.

@@ -3,8 +3,8 @@
 use crate::bounds::Bounds;
 use crate::corpus::{Corpus, State};
 use crate::patch::same;
-use crate::results::Results;
-use crate::run::{Sample, is_installed, succeed, timed, watched};
+use crate::results::{Results, bound_of};
+use crate::run::{Load, Sample, is_installed, succeed, timed, watched};
 use crate::tools::{How, Site, Tool, copy_sparse, summary};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -48,7 +48,7 @@ impl Bench {
                     self.keep_as(site, &base)?;
                 }
             }
-            self.measure_bounds()?;
+            self.measure_bounds("first")?;
         }
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Bench {
             }
             let sample = timed(|| copy_sparse(&disk, &to))?;
             self.record_restored("cp --sparse=always", sample, &to)?;
-            self.measure_bounds()?;
+            self.measure_bounds("restore")?;
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Bench {
                     self.look_at_last_round(&site, round)?;
                 }
             }
-            self.measure_bounds()?;
+            self.measure_bounds("unchanged")?;
         }
         Ok(())
     }
@@ -184,8 +184,10 @@ impl Bench {
     }
 
     /// The bounds once more, as seconds for the data of this disk.
-    fn measure_bounds(&mut self) -> Result<()> {
+    fn measure_bounds(&mut self, work: &str) -> Result<()> {
+        let load = Load::begin()?;
         let rates = self.bounds.measure(&self.folder)?;
+        let others = load.others()?;
         let data_bytes = self.corpus.facts.data_bytes as f64;
         for (who, rate) in [
             ("cut, name, compress", rates.stored),
@@ -193,8 +195,8 @@ impl Bench {
             ("copy in memory", rates.copied),
             ("write, fsync", rates.written),
         ] {
-            let sample = Sample { seconds: data_bytes / rate, peak_bytes: 0 };
-            self.results.add("bound", who, sample);
+            let sample = Sample { seconds: data_bytes / rate, peak_bytes: 0, others };
+            self.results.add(&bound_of(work), who, sample);
         }
         Ok(())
     }
