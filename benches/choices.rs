@@ -1,9 +1,9 @@
 //! What chunk size and compression cost and save, on the chunks of a real disk: the table by which
 //! the defaults were chosen.
 //!
-//! `cargo bench --bench choices -- IMAGE [MIB]` reads regions spread over all of a raw image, 1024
-//! MiB of them unless told otherwise, on one thread. Without an image it makes a small one of
-//! noise and repetition, which only shows that it runs.
+//! `cargo bench --bench choices -- IMAGE[,IMAGE…] [MIB]` reads regions spread over all of each raw
+//! image, 1024 MiB of them unless told otherwise, on one thread. Several images show what they share.
+//! Without an image it makes a small one of noise and repetition, which only shows that it runs.
 
 use afterimage::chunk::{CutParameters, Cutter, Namer, PieceKind, is_zero};
 use afterimage::testing::noise;
@@ -48,12 +48,20 @@ fn main() {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let (image, mib) = (words.next(), words.next());
     let regions = match image {
-        Some(path) => read(&path, mib.and_then(|mib| mib.parse().ok()).unwrap_or(1024)),
+        Some(paths) => {
+            let mib = mib.and_then(|mib| mib.parse().ok()).unwrap_or(1024);
+            paths.split(',').flat_map(|path| read(path, mib)).collect()
+        }
         None => vec![small()],
     };
     println!("{} regions of 16 MiB", regions.len());
     for average in [8192, 16_384, 32_768, 65_536] {
-        measure(&regions, average);
+        let cut = CutParameters::with_average(average).expect("an average that is allowed");
+        println!("\nan average of {average} bytes, only content decides");
+        measure(&regions, CutParameters { block_bytes: None, ..cut }, &CHOICES[..1]);
+        println!("an average of {average} bytes, chunks end at files' ends too");
+        let choices = if average == 16_384 { &CHOICES[..] } else { &CHOICES[..1] };
+        measure(&regions, cut, choices);
     }
 }
 
@@ -76,8 +84,8 @@ fn read(path: &str, mib: usize) -> Vec<Vec<u8>> {
     (0..all).step_by(step as usize).map(region).filter(|bytes| !is_zero(bytes)).collect()
 }
 
-fn measure(regions: &[Vec<u8>], average: u32) {
-    let cutter = Cutter::new(CutParameters::with_average(average).expect("allowed"), 0);
+fn measure(regions: &[Vec<u8>], cut: CutParameters, choices: &[Choice]) {
+    let cutter = Cutter::new(cut, 0);
     let namer = Namer::plain();
     let (mut names, mut chunks) = (HashSet::new(), Vec::new());
     for region in regions {
@@ -90,9 +98,9 @@ fn measure(regions: &[Vec<u8>], average: u32) {
     }
     let plain: usize = chunks.iter().map(|chunk| chunk.len()).sum();
     let mean = plain / chunks.len().max(1);
-    println!("\naverage {average}: {} new chunks of {mean} bytes, {plain} bytes", chunks.len());
+    println!("{} new chunks of {mean} bytes, {plain} bytes", chunks.len());
     println!("{:22} {:>10} {:>10} {:>10} {:>12}", "", "MB/s", "decode", "both", "stored/plain");
-    for choice in &CHOICES {
+    for choice in choices {
         let (stored, compress, decode) = run(choice, &chunks);
         let rate = |time: Duration| plain as f64 / 1e6 / time.as_secs_f64();
         println!(
