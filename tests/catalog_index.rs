@@ -174,6 +174,9 @@ fn apply(
             catalog.forget_packs(&names).unwrap();
             model.packs.retain(|name, _| !names.contains(name));
             model.condemned.retain(|name| !names.contains(name));
+            // What is condemned each learns when it is told, as every synchronisation does.
+            first.set_condemned(&model.condemned).unwrap();
+            second.set_condemned(&model.condemned).unwrap();
         }
         Step::Condemn(packs) => {
             let names: BTreeSet<PackName> = packs.into_iter().map(pack_name).collect();
