@@ -83,7 +83,7 @@ fn the_generation_rises_with_every_change_and_with_nothing_else() {
     let point = catalog.points(None).unwrap().pop().unwrap();
     catalog.add_point(&point).unwrap();
     rises("a point that is known", false);
-    catalog.forget_point(point.id).unwrap();
+    catalog.forget_points(&[point.id]).unwrap();
     rises("a point that is forgotten", true);
     catalog.sync(&repository).unwrap();
     rises("a point that is found", true);

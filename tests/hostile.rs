@@ -165,7 +165,7 @@ fn a_manifest_in_the_catalog_is_believed_no_more_than_one_in_the_repository() {
     catalog.add_point(&hostile).unwrap();
     assert_eq!(catalog.points(None).unwrap(), [hostile.clone()]);
     let mut is_refused = |change: &dyn Fn(&mut afterimage::point::Manifest)| {
-        catalog.forget_point(hostile.id).unwrap();
+        catalog.forget_points(&[hostile.id]).unwrap();
         change(&mut hostile.manifest);
         catalog.add_point(&hostile).unwrap();
         catalog.points(None).is_err() && catalog.known_points().is_err()

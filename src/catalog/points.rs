@@ -33,16 +33,16 @@ impl Catalog {
         Ok(())
     }
 
-    /// Forgets a point.
+    /// Forgets points.
     ///
     /// # Errors
-    /// When the database fails.
-    pub fn forget_point(&self, id: PointId) -> Result<(), CatalogError> {
+    /// When the database fails; then none is forgotten.
+    pub fn forget_points(&self, ids: &[PointId]) -> Result<(), CatalogError> {
         self.database.write(|transaction| {
-            transaction.execute("DELETE FROM point WHERE id = ?1", [&id.0[..]])?;
+            let mut forget = transaction.prepare_cached("DELETE FROM point WHERE id = ?1")?;
+            ids.iter().try_for_each(|id| forget.execute([&id.0[..]]).map(drop))?;
             bump(transaction)
-        })?;
-        Ok(())
+        })
     }
 
     /// Names of all points.

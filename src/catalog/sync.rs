@@ -120,12 +120,13 @@ impl Catalog {
         }
         // After the list of points: a record is durable before the first of its points goes.
         let (removed, damages) = removed_among(repository, &gone)?;
-        for id in gone {
-            if removed.contains(&id) {
-                self.forget_point(id)?;
-                report.points_gone += 1;
-                continue;
-            }
+        let (on_purpose, lost): (Vec<PointId>, Vec<PointId>) =
+            gone.into_iter().partition(|id| removed.contains(id));
+        if !on_purpose.is_empty() {
+            self.forget_points(&on_purpose)?;
+        }
+        report.points_gone = on_purpose.len();
+        for id in lost {
             self.note_missing(id)?;
             let reason = "it is missing, and nothing says that it was removed; bring it back from \
                           a copy of the repository, or run `afterimage repair`";

@@ -106,7 +106,7 @@ pub fn remove_points(
         }
     }
     fs.sync_dir(&layout.points())?;
-    Ok(all.iter().find_map(|&id| catalog.forget_point(id).err()))
+    Ok(catalog.forget_points(&all).err())
 }
 
 /// Removes what held points that are gone on purpose. What holds a point that is missing stays:
