@@ -96,7 +96,7 @@ fn a_lock_that_is_held_is_told_with_its_holder() {
 fn a_repository_of_a_newer_format_is_refused() {
     let world = World::new("\"none\"");
     let header = String::from_utf8(world.read("repository/repository.json")).unwrap();
-    let newer = header.replacen("\"format\": 1", "\"format\": 99", 1);
+    let newer = header.replacen("\"format\": 2", "\"format\": 99", 1);
     assert_ne!(header, newer, "{header}");
     world.write("repository/repository.json", newer.as_bytes());
     world
