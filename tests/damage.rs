@@ -272,7 +272,7 @@ fn keys_headers_and_catalogs_that_do_not_belong_are_refused() {
     assert!(matches!(open_with(None), Err(StoreError::EncryptionDiffers { .. })));
     let header = world.path("repository/repository.json");
     let text = std::fs::read_to_string(&header).unwrap();
-    std::fs::write(&header, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    std::fs::write(&header, text.replace("\"format\": 2", "\"format\": 3")).unwrap();
     let newer = open_with(world.secret.as_ref());
     assert!(matches!(newer, Err(StoreError::NewerFormat { found: 2, known: 1, .. })), "{newer:?}");
     std::fs::write(&header, text.replace("aes-256-gcm", "none")).unwrap();
