@@ -274,7 +274,7 @@ fn keys_headers_and_catalogs_that_do_not_belong_are_refused() {
     let text = std::fs::read_to_string(&header).unwrap();
     std::fs::write(&header, text.replace("\"format\": 2", "\"format\": 3")).unwrap();
     let newer = open_with(world.secret.as_ref());
-    assert!(matches!(newer, Err(StoreError::NewerFormat { found: 2, known: 1, .. })), "{newer:?}");
+    assert!(matches!(newer, Err(StoreError::NewerFormat { found: 3, known: 2, .. })), "{newer:?}");
     std::fs::write(&header, text.replace("aes-256-gcm", "none")).unwrap();
     assert!(open_with(None).is_err(), "the encryption was taken off by a changed word");
     std::fs::write(&header, text).unwrap();
