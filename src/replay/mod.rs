@@ -14,6 +14,7 @@ mod plan;
 mod room;
 mod seed;
 mod session;
+mod spare;
 mod stage;
 #[cfg(test)]
 mod tests;

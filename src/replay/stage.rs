@@ -2,7 +2,8 @@
 //! the redo journal.
 
 use super::ReplayError;
-use crate::destination::{JournalDisk, JournalHeader, JournalRef, JournalWriter};
+use super::spare::Spare;
+use crate::destination::{JournalDisk, JournalHeader, JournalRef, JournalWriter, Target};
 use crate::extent::Extent;
 use crate::fsio::FileSystem;
 use crate::point::{
@@ -97,11 +98,13 @@ impl Delta<'_> {
         Ok(true)
     }
 
-    /// Writes the delta to the journal at `path` and makes it durable.
+    /// Writes the delta to the journal at `path` and makes it durable: what `targets`, those of the
+    /// new point's disks in their order, do not hold yet.
     pub fn stage(
         &self,
         fs: &Arc<dyn FileSystem>,
         path: &Path,
+        targets: &[Target],
         replica_id: ReplicaId,
         progress: &Progress,
     ) -> Result<JournalRef, ReplayError> {
@@ -110,10 +113,14 @@ impl Delta<'_> {
         let mut journal = JournalWriter::create(fs, path, header)?;
         let mut objects = self.repository.reader(self.index)?;
         for (number, (_, old, new)) in self.trees().enumerate() {
-            let disk = number as u16;
+            let mut staged = Staged {
+                journal: &mut journal,
+                disk: number as u16,
+                spare: Spare::new(targets.get(number), old.size_bytes),
+            };
             self.each_region(&old, &new, &mut |region| {
                 progress.check()?;
-                stage_region(&mut journal, &mut objects, disk, &region, progress)
+                stage_region(&mut staged, &mut objects, &region, progress)
             })?;
         }
         Ok(journal.finish()?)
@@ -124,10 +131,26 @@ fn changes(region: &LeafChange) -> Vec<SpanChange> {
     diff_spans(region.old.as_ref(), region.new.as_ref(), region.len)
 }
 
-fn stage_region(
-    journal: &mut JournalWriter,
-    objects: &mut ObjectReader<'_>,
+/// Where a disk's content goes.
+struct Staged<'a> {
+    journal: &'a mut JournalWriter,
+    /// Position of the disk in the journal's header.
     disk: u16,
+    spare: Spare<'a>,
+}
+
+impl Staged<'_> {
+    fn data(&mut self, start: u64, content: &[u8]) -> Result<(), ReplayError> {
+        for run in self.spare.differing(start, content) {
+            self.journal.data(self.disk, start + run.start as u64, &content[run])?;
+        }
+        Ok(())
+    }
+}
+
+fn stage_region(
+    staged: &mut Staged<'_>,
+    objects: &mut ObjectReader<'_>,
     region: &LeafChange,
     progress: &Progress,
 ) -> Result<(), ReplayError> {
@@ -141,12 +164,13 @@ fn stage_region(
             }
             SpanChange::Zero { start, len } => {
                 let start = region.start + u64::from(start);
-                journal.zeros(disk, Extent::between(start, start + u64::from(len)))?;
+                let extent = Extent::between(start, start + u64::from(len));
+                staged.journal.zeros(staged.disk, extent)?;
             }
         }
     }
     objects.chunks::<ReplayError>(&wanted, |index, content| {
-        journal.data(disk, places[index], content)?;
+        staged.data(places[index], content)?;
         progress.add_read(content.len() as u64);
         progress.add_done(content.len() as u64);
         Ok(())

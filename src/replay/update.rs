@@ -164,7 +164,8 @@ fn replay(
     }
     progress.add_total(needs.data_bytes);
     progress.add_changed(needs.data_bytes);
-    let journal = delta.stage(&session.fs, &session.home.journal(), record.replica_id, progress)?;
+    let (path, id) = (session.home.journal(), record.replica_id);
+    let journal = delta.stage(&session.fs, &path, targets, id, progress)?;
     // The last look before the commit: staging takes long, and not everyone asks for locks.
     if let Some(change) = first_change(&record, targets)? {
         session.home.discard_journal(session.fs.as_ref())?;
