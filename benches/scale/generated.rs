@@ -123,10 +123,22 @@ impl Source for Generated {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
-        // Stretches, regions and reads begin and end between blocks.
-        assert!(offset.is_multiple_of(BLOCK_BYTES), "a read at {offset}");
-        for (index, block) in buffer.chunks_mut(BLOCK_BYTES as usize).enumerate() {
-            self.fill_block(offset / BLOCK_BYTES + index as u64, block);
+        let mut whole = [0; BLOCK_BYTES as usize];
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let into = (at % BLOCK_BYTES) as usize;
+            let count = rest.len().min(BLOCK_BYTES as usize - into);
+            let (part, later) = rest.split_at_mut(count);
+            // Stretches begin and end between blocks.
+            if at >= self.stretch(at / self.slot_bytes).end() {
+                part.fill(0);
+            } else if count == BLOCK_BYTES as usize {
+                self.fill_block(at / BLOCK_BYTES, part);
+            } else {
+                self.fill_block(at / BLOCK_BYTES, &mut whole);
+                part.copy_from_slice(&whole[into..into + count]);
+            }
+            (at, rest) = (at + count as u64, later);
         }
         Ok(())
     }
