@@ -25,6 +25,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
     let superblocks = superblocks();
     vec![
         ("catalog", rows("manifest", manifest_json())),
+        ("changed-list", vec![seed("list", changed_list().as_bytes())]),
         ("condemned", documents("retention-1/plain/condemned")),
         ("header", files(&["format-1/plain/repository/repository.json"])),
         ("history", rows("run", RUN.as_bytes().to_vec())),
@@ -289,6 +290,11 @@ fn settings() -> Seeds {
     let right =
         all.iter().filter(|(path, bytes)| is_toml(path) && is_right(path) && bytes.len() < 16_000);
     right.map(|(path, bytes)| (short_name(path), bytes.clone())).collect()
+}
+
+fn changed_list() -> String {
+    let since = "ab".repeat(32);
+    format!(r#"{{"format":1,"since":"{since}","extents":[[4096,4096],[0,512],[8192,100]]}}"#)
 }
 
 fn slots() -> Seeds {

@@ -5,12 +5,27 @@ use afterimage::recover::{PointChoice, choose_point};
 use afterimage::settings::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, COMPRESSION_LEVELS, LOCK_DAYS_MAX, Settings, SettingsErrors,
 };
+use afterimage::source::ChangedList;
 use afterimage::store::{RecoveryKey, SlotLabel};
 use afterimage::testing::{machine, point};
 use afterimage::units::{Hex, Name, format_bytes, parse_bytes};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/afterimage/afterimage.toml";
+
+/// A list of what changed, which a tool of the user's writes: what is accepted lies in order and
+/// within the disk.
+pub fn changed_list(bytes: &[u8]) -> bool {
+    const DISK_BYTES: u64 = 1 << 40;
+    let Ok(list) = ChangedList::parse(bytes) else { return false };
+    let since = list.since;
+    if let Ok(changed) = list.within(since, DISK_BYTES) {
+        let extents = &changed.extents;
+        assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
+        assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
+    }
+    true
+}
 
 pub fn settings(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
