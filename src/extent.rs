@@ -56,6 +56,18 @@ pub fn push_joined(list: &mut Vec<Extent>, extent: Extent) {
     }
 }
 
+/// The same ranges in order, each as long as it can be.
+pub fn joined(mut ranges: Vec<Extent>) -> Vec<Extent> {
+    ranges.sort_unstable();
+    let mut joined: Vec<Extent> = Vec::new();
+    for range in ranges {
+        // What was told twice, or beside parts of it, counts once.
+        let from = joined.last().map_or(0, Extent::end).max(range.start());
+        push_joined(&mut joined, Extent::between(from, range.end()));
+    }
+    joined
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

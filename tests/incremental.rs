@@ -4,7 +4,7 @@
 mod common;
 
 use afterimage::backup::{BackupResult, ChangeHints, DiskRead};
-use afterimage::extent::Extent;
+use afterimage::extent::{Extent, joined};
 use afterimage::point::Provenance;
 use afterimage::progress::Progress;
 use afterimage::source::{ChangedList, FileIdentity, HandedOver};
@@ -43,18 +43,8 @@ fn write(content: &mut [u8], random: &mut Random) -> Extent {
     Extent::between(range.start as u64, range.end as u64)
 }
 
-fn hand_over(since: PointId, mut extents: Vec<Extent>) -> ChangeHints {
-    extents.sort_unstable();
-    let mut joined: Vec<Extent> = Vec::new();
-    for extent in extents.into_iter().filter(|extent| !extent.is_empty()) {
-        match joined.last_mut() {
-            Some(last) if last.end() >= extent.start() => {
-                *last = Extent::between(last.start(), last.end().max(extent.end()));
-            }
-            _ => joined.push(extent),
-        }
-    }
-    let list = HandedOver::List(ChangedList { since, extents: joined });
+fn hand_over(since: PointId, extents: Vec<Extent>) -> ChangeHints {
+    let list = HandedOver::List(ChangedList { since, extents: joined(extents) });
     ChangeHints { lists: [(name("root"), list)].into(), sources: None }
 }
 

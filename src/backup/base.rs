@@ -10,7 +10,7 @@ use crate::fsio::boot_id;
 use crate::point::{DiskEntry, Point, Provenance, TreeReader, TreeRef, TreeVisitor};
 use crate::source::{ChangedExtents, Evidence, HandedOver, Source};
 use crate::store::{Repository, StoreError};
-use crate::units::{ChunkName, MIB, Name, ObjectName, PointId, TreeName};
+use crate::units::{ChunkName, Name, ObjectName, PointId, TreeName};
 use std::collections::{BTreeMap, HashSet};
 
 /// Where disks may have changed, as far as the caller knows.
@@ -97,7 +97,8 @@ impl<'a> Bases<'a> {
         if entry.size_bytes != source.size_bytes() {
             return Ok(Err(Some("its size changed".to_owned())));
         }
-        if regions_touched(&changed.extents) > REGIONS_TOUCHED_MAX {
+        let region_bytes = u64::from(self.repository.header().cut.region_bytes);
+        if regions_touched(&changed.extents, region_bytes) > REGIONS_TOUCHED_MAX {
             return Ok(Err(Some("too much of it changed".to_owned())));
         }
         if !self.is_reliable(parent)? {
@@ -181,13 +182,12 @@ impl<'a> Bases<'a> {
     }
 }
 
-/// More regions are not grafted, to bound memory: 16 TiB of a disk.
+/// More regions are not grafted, to bound memory: 16 TiB of a disk in regions of 16 MiB.
 const REGIONS_TOUCHED_MAX: u64 = 1024 * 1024;
 
-/// At most so many regions of 16 MiB, which is what repositories have, are touched.
-fn regions_touched(extents: &[Extent]) -> u64 {
-    let region = 16 * MIB;
-    extents.iter().map(|it| it.end().div_ceil(region) - it.start() / region).sum()
+/// At most so many regions are touched.
+fn regions_touched(extents: &[Extent], region_bytes: u64) -> u64 {
+    extents.iter().map(|it| it.end().div_ceil(region_bytes) - it.start() / region_bytes).sum()
 }
 
 /// Names asked for at once.

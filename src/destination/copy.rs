@@ -8,13 +8,12 @@ pub use outcome::{CopyError, CopyMode, CopyOptions, CopyOutcome, Damaged};
 
 use super::target::{Background, Target};
 use crate::chunk::{CutParameters, Namer, is_zero};
-use crate::extent::{Extent, push_joined};
+use crate::extent::{Extent, joined, push_joined};
 use crate::point::{Branch, Leaf, Span, TreeReader, TreeRef, surviving};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
 use crate::units::{Breakage, RegionIndex, TreeName, is_broken};
 use crate::workers::in_parallel;
-use outcome::joined;
 use std::sync::{Mutex, PoisonError};
 
 /// Differing ranges that are kept one by one; further ones only count.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: doubt means that nothing is known, and then everything is read.
 
-use crate::extent::Extent;
+use crate::extent::{Extent, joined};
 use crate::fsio::{self, FileKind, FileStat, RealFileSystem};
 use crate::units::{MIB, PointId, readable};
 use std::fs::File;
@@ -162,21 +162,6 @@ impl ChangedList {
             _ => Ok(ChangedExtents { extents: self.extents, evidence: Evidence::List }),
         }
     }
-}
-
-/// Sorted and disjoint; what touches is one.
-pub(super) fn joined(mut extents: Vec<Extent>) -> Vec<Extent> {
-    extents.sort_unstable();
-    let mut list: Vec<Extent> = Vec::with_capacity(extents.len());
-    for extent in extents.into_iter().filter(|extent| !extent.is_empty()) {
-        match list.last_mut() {
-            Some(last) if last.end() >= extent.start() => {
-                *last = Extent::between(last.start(), last.end().max(extent.end()));
-            }
-            _ => list.push(extent),
-        }
-    }
-    list
 }
 
 /// Whether all of `files` are those of `before`, unmodified.

@@ -1,7 +1,7 @@
 //! How a copy is made, and what comes of it.
 
 use crate::destination::TargetError;
-use crate::extent::{Extent, push_joined};
+use crate::extent::Extent;
 use crate::progress::Cancelled;
 use crate::store::StoreError;
 use crate::workers::WorkerLost;
@@ -77,16 +77,4 @@ impl CopyError {
             Self::WorkerLost(_) => true,
         }
     }
-}
-
-/// The same ranges in order, each as long as it can be.
-pub(super) fn joined(mut ranges: Vec<Extent>) -> Vec<Extent> {
-    ranges.sort_unstable();
-    let mut joined: Vec<Extent> = Vec::new();
-    for range in ranges {
-        // A whole region may have been told beside parts of it.
-        let from = joined.last().map_or(0, Extent::end).max(range.start());
-        push_joined(&mut joined, Extent::between(from, range.end()));
-    }
-    joined
 }

@@ -16,11 +16,11 @@ mod map;
 
 pub(super) use header::MAGIC;
 
-use super::changes::{are_unmodified, joined};
+use super::changes::are_unmodified;
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::{ChangedExtents, Evidence, FileIdentity, Source, require_within};
-use crate::extent::{Extent, push_joined};
+use crate::extent::{Extent, joined, push_joined};
 use crate::fsio::FileStat;
 use cache::TableCache;
 use chain::{Layer, Qcow2Layer};
