@@ -9,6 +9,7 @@ mod changes;
 mod disk;
 mod error;
 mod file;
+mod streamed;
 mod touched;
 
 pub use base::{ChangeHints, DiskRead};

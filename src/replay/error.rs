@@ -9,6 +9,7 @@ use crate::fsio::{FileError, LockError};
 use crate::progress::Cancelled;
 use crate::store::StoreError;
 use crate::units::{Name, format_bytes};
+use crate::workers::WorkerLost;
 use std::path::PathBuf;
 
 /// Why a replication failed. The replica is at the point that `afterimage status` names.
@@ -128,6 +129,9 @@ pub enum ReplayError {
     /// Another process works on the replica.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A worker ended without a result.
+    #[error(transparent)]
+    WorkerLost(#[from] WorkerLost),
     /// The user stopped it.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
