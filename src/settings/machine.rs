@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
@@ -29,6 +30,7 @@ pub(super) struct MachineDraft {
     prune_max_percent: u8,
     definition: Vec<PathBuf>,
     libvirt: Option<LibvirtSettings>,
+    full_read_every: Option<Duration>,
 }
 
 impl MachineDraft {
@@ -49,6 +51,7 @@ impl MachineDraft {
             definition: self.definition,
             disks: disks.collect::<Option<_>>()?,
             libvirt: self.libvirt,
+            full_read_every: self.full_read_every,
         })
     }
 }
@@ -80,6 +83,8 @@ pub(super) fn read(
         .field("definition")
         .map(|field| definition(&field, context.folder, findings))
         .unwrap_or_default();
+    let full_read_every =
+        reader.field("full_read_every").and_then(|field| values::duration(&field, findings));
     let libvirt = reader.field("source");
     let is_whole = libvirt.is_some();
     let libvirt = libvirt.and_then(|field| source::of_machine(&field, findings));
@@ -104,6 +109,7 @@ pub(super) fn read(
         prune_max_percent,
         definition,
         libvirt,
+        full_read_every,
     }
 }
 

@@ -24,7 +24,7 @@ mod values;
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
     DiskSettings, EncryptionSettings, FileSettings, LibvirtSettings, MachineSettings, NbdSettings,
-    PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaSettings, RepositorySettings, Schedule,
+    PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, RepositorySettings, Schedule,
     Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
 };
 

@@ -16,7 +16,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use base::DiskBase;
+pub use base::{DiskBase, known_bases};
 pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
 pub use error::SourceError;
 
