@@ -35,6 +35,8 @@ pub mod point;
 
 pub mod catalog;
 
+pub mod capture;
+
 pub mod destination;
 
 // Verbs.

@@ -5,6 +5,7 @@
 //! that was cut off or a table that contradicts itself is an error, never zeros.
 
 mod changes;
+mod clones;
 mod direct;
 mod error;
 mod file;
@@ -16,6 +17,7 @@ mod raw;
 mod tests;
 
 pub use changes::{ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use clones::{CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
 
 use crate::extent::Extent;

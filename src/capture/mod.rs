@@ -1,0 +1,7 @@
+pub mod clone;
+mod command;
+mod mark;
+pub mod snapshot;
+
+pub use command::CommandError;
+pub use mark::Mark;
