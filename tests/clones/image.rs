@@ -132,7 +132,8 @@ impl Image {
         let start = self.below(self.size() / BLOCK) * BLOCK;
         let len = (1 + self.below(8)) * BLOCK;
         let grows = self.size() + len <= IMAGE_BYTES_MAX && self.below(2) == 0;
-        let shifted = if grows { FallocateFlags::INSERT_RANGE } else { FallocateFlags::COLLAPSE_RANGE };
+        let shifted =
+            if grows { FallocateFlags::INSERT_RANGE } else { FallocateFlags::COLLAPSE_RANGE };
         self.allocate(shifted, start, len);
     }
 
@@ -149,7 +150,8 @@ impl Image {
                 self.io(&[format!("dedupe {path} {from} {start} {BLOCK}")], false);
             }
             1 => {
-                let (map, write) = (format!("mmap 0 {}", self.size()), format!("mwrite {start} {len}"));
+                let (map, write) =
+                    (format!("mmap 0 {}", self.size()), format!("mwrite {start} {len}"));
                 self.io(&[map, write], false);
             }
             2 => {

@@ -40,15 +40,25 @@ impl Volume {
     }
 
     pub fn sized(kind: Kind, bytes: u64) -> Self {
+        match kind {
+            Kind::Xfs => Self::made(kind, bytes, &["mkfs.xfs", "-m", "reflink=1"], "loop"),
+            Kind::Btrfs => Self::made(kind, bytes, &["mkfs.btrfs"], "loop,compress=no"),
+            Kind::Compressed => {
+                Self::made(kind, bytes, &["mkfs.btrfs"], "loop,compress-force=zstd")
+            }
+        }
+    }
+
+    /// XFS whose files cannot share blocks.
+    pub fn without_reflink() -> Self {
+        Self::made(Kind::Xfs, 400 << 20, &["mkfs.xfs", "-m", "reflink=0"], "loop")
+    }
+
+    fn made(kind: Kind, bytes: u64, make: &[&str], options: &str) -> Self {
         let place = Place::new();
         let image = place.path("image");
         std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-        let (make, options): (&[&str], _) = match kind {
-            Kind::Xfs => (&["mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1"], "loop"),
-            Kind::Btrfs => (&["mkfs.btrfs", "-q", "-f", "-K"], "loop,compress=no"),
-            Kind::Compressed => (&["mkfs.btrfs", "-q", "-f", "-K"], "loop,compress-force=zstd"),
-        };
-        succeed(Command::new(make[0]).args(&make[1..]).arg(&image));
+        succeed(Command::new(make[0]).args(["-q", "-f", "-K"]).args(&make[1..]).arg(&image));
         std::fs::create_dir(place.path("mnt")).unwrap();
         let volume = Self { kind, place };
         volume.mount(options);

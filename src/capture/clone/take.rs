@@ -172,7 +172,7 @@ impl Image {
         let path = folder.path_of(name);
         let after = look(&self.file, &self.path)?;
         let made = look(&clone, &path)?;
-        // XFS calls it a success when it could clone only the beginning.
+        // The call is free to clone only the beginning, and to call that a success.
         if (before.len_bytes, after.len_bytes) != (made.len_bytes, made.len_bytes) {
             let (image_bytes, clone_bytes) = (after.len_bytes, made.len_bytes);
             return Err(CloneError::Partial { path: self.path.clone(), image_bytes, clone_bytes });

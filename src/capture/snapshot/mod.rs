@@ -228,7 +228,7 @@ impl Held {
         path: &Path,
         format: Option<ImageFormat>,
     ) -> Result<Box<dyn Source>, SnapshotError> {
-        let deadline = Instant::now() + APPEARS_WITHIN;
+        let deadline = Instant::now() + APPEARS_WITHIN.min(self.commands.time_limit);
         while !path.exists() {
             if Instant::now() >= deadline {
                 return Err(SnapshotError::NotThere { path: path.to_owned() });
