@@ -1,24 +1,35 @@
 //! By what is known again what afterimage makes outside of its own folders.
 
+use super::OwnerId;
 use crate::units::{Hex, Name};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// Says for whom something was made: which installation of afterimage, which disk of which machine.
-/// Two installations, or two machines with the same disk, never take each other's for their own.
+/// Says for whom something was made: which installation of afterimage, which disk of which machine or
+/// replica. Two of them never take each other's for their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(Hex<8>);
 
+/// Who uses the captures of a disk. Each has captures of its own to build upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureUser<'a> {
+    /// The backups of a machine.
+    Machine(&'a Name),
+    /// A replica that is fed without backups.
+    Replica(&'a Name),
+}
+
 impl Mark {
-    /// The mark of a machine's disk. `owner` is the identity of this installation.
-    pub fn new(owner: &[u8], machine: &Name, disk: &Name) -> Self {
+    /// The mark of a disk for one user.
+    pub fn new(owner: OwnerId, user: CaptureUser<'_>, disk: &Name) -> Self {
+        let (kind, user) = match user {
+            CaptureUser::Machine(name) => ("machine", name),
+            CaptureUser::Replica(name) => ("replica", name),
+        };
         let mut hash = Sha256::new();
-        for part in [&b"afterimage capture"[..], owner, machine.as_str().as_bytes()] {
-            // The length too, so that no two sequences of parts are the same bytes.
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        hash.update(disk.as_str());
+        hash.update(owner.0);
+        // No name holds a slash: two sequences of names never are the same text.
+        hash.update(format!("{kind}/{user}/{disk}"));
         let digest: [u8; 32] = hash.finalize().into();
         let mut mark = [0; 8];
         mark.copy_from_slice(&digest[..8]);
@@ -39,15 +50,22 @@ mod tests {
     #[test]
     fn every_part_counts() {
         let name = |text: &str| text.parse::<Name>().unwrap();
-        let mark = |owner: &str, machine, disk| {
-            Mark::new(owner.as_bytes(), &name(machine), &name(disk)).to_string()
+        let machine = |owner, machine, disk| {
+            Mark::new(OwnerId([owner; 16]), CaptureUser::Machine(&name(machine)), &name(disk))
         };
-        let all = [mark("a", "b", "c"), mark("a", "c", "b"), mark("ab", "c", "d")];
-        let more = [mark("a", "bc", "d"), mark("a", "b", "cd"), mark("x", "b", "c")];
-        let all: Vec<&String> = all.iter().chain(&more).collect();
+        let replica = CaptureUser::Replica(&name("b"));
+        let all = [
+            machine(1, "b", "c"),
+            machine(2, "b", "c"),
+            machine(1, "c", "b"),
+            machine(1, "bc", "d"),
+            machine(1, "b", "cd"),
+            Mark::new(OwnerId([1; 16]), replica, &name("c")),
+        ];
+        let all: Vec<String> = all.iter().map(Mark::to_string).collect();
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert_eq!(mark("a", "b", "c"), mark("a", "b", "c"));
+        assert_eq!(machine(1, "b", "c").to_string(), all[0]);
         assert_eq!(all[0].len(), 16);
     }
 }

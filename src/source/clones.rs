@@ -6,7 +6,34 @@ use super::file::{Guard, SourceFile};
 use super::qcow2::Qcow2Source;
 use super::{ImageFormat, Source, probe, raw};
 use crate::extent::Extent;
+use crate::fsio::FileStat;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+
+/// By what a clone is known again, as it was left. Not by the number of its device: btrfs gives
+/// itself another one with every mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneIdentity {
+    inode: u64,
+    len_bytes: u64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+}
+
+impl CloneIdentity {
+    /// The identity of an open clone.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let stat = FileStat::of(&file.metadata()?);
+        let time = |ns: i128| i64::try_from(ns).map_err(io::Error::other);
+        let (mtime_ns, ctime_ns) = (time(stat.mtime_ns)?, time(stat.ctime_ns)?);
+        Ok(Self { inode: stat.inode, len_bytes: stat.len_bytes, mtime_ns, ctime_ns })
+    }
+}
 
 /// A clone of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! What is not certainly the clone that was kept tells nothing, and nothing is left behind.
 
-use crate::image::{clone, clone_as, mark};
+use crate::image::{clone, clone_as, mark, mark_of};
 use crate::volume::{Kind, Volume, succeed};
-use afterimage::capture::Mark;
 use afterimage::capture::clone::{CloneError, ImageClone};
 use afterimage::extent::Extent;
 use afterimage::source::{ImageFormat, open_clone};
@@ -93,9 +92,7 @@ fn what_a_run_that_was_cut_off_left_is_removed_and_nothing_else() {
     let dead = volume.path(".afterimage-clones").join(in_use);
     std::fs::remove_file(&dead).unwrap();
     std::fs::write(&dead, "left").unwrap();
-    let name = |text: &str| text.parse().unwrap();
-    let other = Mark::new(b"another installation", &name("web01"), &name("root"));
-    let mut foreign = clone_as(&path, Some(ImageFormat::Raw), other, None).unwrap();
+    let mut foreign = clone_as(&path, Some(ImageFormat::Raw), mark_of(2), None).unwrap();
     foreign.keep(None);
     std::fs::write(volume.path(".afterimage-clones/README"), "mine").unwrap();
     let mut next = clone(&path, Some(&kept)).unwrap();

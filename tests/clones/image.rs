@@ -1,8 +1,8 @@
 //! An image that is written to in every way, and the clones of it.
 
 use crate::volume::{Kind, succeed};
-use afterimage::capture::Mark;
 use afterimage::capture::clone::{CloneError, CloneRequest, ImageClone, KeptClone};
+use afterimage::capture::{CaptureUser, Mark, OwnerId};
 use afterimage::source::ImageFormat;
 use afterimage::testing::{Random, noise};
 use afterimage::units::RunId;
@@ -17,8 +17,13 @@ pub const IMAGE_BYTES_MAX: u64 = 6 << 20;
 const BLOCK: u64 = 4096;
 
 pub fn mark() -> Mark {
+    mark_of(1)
+}
+
+/// The mark of another installation.
+pub fn mark_of(owner: u8) -> Mark {
     let name = |text: &str| text.parse().unwrap();
-    Mark::new(b"this installation", &name("web01"), &name("root"))
+    Mark::new(OwnerId([owner; 16]), CaptureUser::Machine(&name("web01")), &name("root"))
 }
 
 /// Clones the image.

@@ -4,8 +4,8 @@
 //! beneath it is reached by its path: the hidden folder is opened once, must be this user's own, and
 //! everything else happens within what was opened.
 
-use super::super::Mark;
 use super::CloneError;
+use crate::capture::Mark;
 use crate::fsio::{FileError, parent_dir};
 use crate::units::{Name, RunId};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};

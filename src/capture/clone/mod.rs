@@ -11,18 +11,19 @@
 //! Invariants: a clone is never written to, and is durable before it is read. What is no clone that
 //! was noted, byte for byte as it was left, tells nothing.
 
+mod captured;
 mod differences;
 mod error;
 mod folder;
 mod mapping;
 mod take;
 
+pub use captured::CloneCapturer;
 pub use error::CloneError;
 
-use super::Mark;
+use crate::capture::Mark;
 use crate::extent::Extent;
-use crate::fsio::FileStat;
-use crate::source::{CloneSpec, ImageFormat, changed_in_clone};
+use crate::source::{CloneIdentity, CloneSpec, DiskBase, ImageFormat, changed_in_clone};
 use crate::sys;
 use crate::units::{Name, RunId, readable};
 use differences::differences;
@@ -32,29 +33,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// By what a clone is known again, as it was left. Not by the number of its device: btrfs gives
-/// itself another one with every mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CloneIdentity {
-    inode: u64,
-    len_bytes: u64,
-    mtime_ns: i64,
-    ctime_ns: i64,
-}
-
-impl CloneIdentity {
-    /// Of no clone.
-    const NONE: Self = Self { inode: 0, len_bytes: 0, mtime_ns: 0, ctime_ns: 0 };
-
-    fn of(file: &File) -> io::Result<Self> {
-        let stat = FileStat::of(&file.metadata()?);
-        let time = |ns: i128| i64::try_from(ns).map_err(io::Error::other);
-        let (mtime_ns, ctime_ns) = (time(stat.mtime_ns)?, time(stat.ctime_ns)?);
-        Ok(Self { inode: stat.inode, len_bytes: stat.len_bytes, mtime_ns, ctime_ns })
-    }
-}
 
 /// A clone that was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +44,16 @@ pub struct KeptClone {
 }
 
 impl KeptClone {
+    /// What was noted, if it is a clone.
+    pub fn noted(base: &DiskBase) -> Option<Self> {
+        match base {
+            DiskBase::Clone { path, identity } => {
+                Some(Self { path: path.clone(), identity: *identity })
+            }
+            _ => None,
+        }
+    }
+
     /// Its folder and its name in it, if it carries `mark`.
     fn place(&self, mark: &Mark) -> Option<(&Path, &OsStr)> {
         let (folder, name) = (self.path.parent()?, self.path.file_name()?);

@@ -1,9 +1,9 @@
 //! Making a clone.
 
 use super::folder::{CloneFolder, clone_name};
-use super::{CloneError, CloneIdentity, CloneRequest, CloneState, ImageClone, KeptClone};
+use super::{CloneError, CloneRequest, CloneState, ImageClone, KeptClone};
 use crate::fsio::{FileError, FileStat, QemuAccess, QemuLock, QemuLockError};
-use crate::source::{ImageFormat, image_format};
+use crate::source::{CloneIdentity, ImageFormat, image_format};
 use rustix::fs::IFlags;
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -40,25 +40,9 @@ impl ImageClone {
         let name = clone_name(request.machine, request.disk, &request.mark, request.run);
         let made =
             remove_strays(&folder, request).and_then(|()| image.clone_to(&folder, &name, format));
-        let (file, state) = made.inspect_err(|_| folder.remove_if_empty())?;
-        let path = folder.path_of(&name);
-        let mut clone = Self {
-            folder,
-            name,
-            file,
-            identity: CloneIdentity::NONE,
-            mark: request.mark,
-            image: image.path,
-            format,
-            state,
-            is_kept: false,
-        };
-        // From here on dropping it removes it.
-        clone.file.lock().map_err(|e| FileError::new("lock", &path, e))?;
-        clone.folder.sync()?;
-        let identity = CloneIdentity::of(&clone.file);
-        clone.identity = identity.map_err(|e| FileError::new("look at", &path, e))?;
-        Ok(clone)
+        let (file, identity, state) = made.inspect_err(|_| folder.remove_if_empty())?;
+        let (mark, image) = (request.mark, image.path);
+        Ok(Self { folder, name, file, identity, mark, image, format, state, is_kept: false })
     }
 }
 
@@ -94,6 +78,17 @@ fn remove_unused(folder: &CloneFolder, name: &OsStr) -> Result<(), FileError> {
     folder.remove(name)
 }
 
+/// Opens a new clone for reading, locked, once its name is durable.
+fn reopen(folder: &CloneFolder, name: &str) -> Result<(File, CloneIdentity), FileError> {
+    let path = folder.path_of(name);
+    let missing = || FileError::new("open", &path, Errno::NOENT);
+    let file = folder.read(OsStr::new(name))?.ok_or_else(missing)?;
+    file.lock().map_err(|e| FileError::new("lock", &path, e))?;
+    folder.sync()?;
+    let identity = CloneIdentity::of(&file).map_err(|e| FileError::new("look at", &path, e))?;
+    Ok((file, identity))
+}
+
 impl Image {
     fn open(path: &Path) -> Result<Self, CloneError> {
         let error = |action, e: std::io::Error| FileError::new(action, path, e);
@@ -112,28 +107,23 @@ impl Image {
         }
     }
 
-    /// Makes the clone `name`, and gives it back open for reading.
+    /// Makes the clone `name`, durable, and gives it back open for reading and locked.
     fn clone_to(
         &self,
         folder: &CloneFolder,
         name: &str,
         format: ImageFormat,
-    ) -> Result<(File, CloneState), CloneError> {
+    ) -> Result<(File, CloneIdentity, CloneState), CloneError> {
         let lock = self.lock(format)?;
-        let made = self.copy_to(folder, name);
-        let made = made.and_then(|is_unmodified| {
-            let missing = || FileError::new("open", &folder.path_of(name), Errno::NOENT);
-            Ok((folder.read(OsStr::new(name))?.ok_or_else(missing)?, is_unmodified))
+        let made = self.copy_to(folder, name).and_then(|is_unmodified| {
+            let (file, identity) = reopen(folder, name)?;
+            let is_quiet = is_unmodified && lock.is_some();
+            Ok((file, identity, if is_quiet { CloneState::Quiet } else { CloneState::InUse }))
         });
-        match made {
-            Ok((file, true)) if lock.is_some() => Ok((file, CloneState::Quiet)),
-            Ok((file, _)) => Ok((file, CloneState::InUse)),
-            Err(error) => {
-                // The first error matters more; the next run tries again.
-                let _ = folder.remove(OsStr::new(name));
-                Err(error)
-            }
-        }
+        made.inspect_err(|_| {
+            // The first error matters more; the next run tries again.
+            let _ = folder.remove(OsStr::new(name));
+        })
     }
 
     /// Keeps writers out, if there is none: then it gives back the lock.

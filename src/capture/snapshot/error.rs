@@ -1,6 +1,6 @@
 //! Why a snapshot could not be taken.
 
-use super::super::command::CommandError;
+use crate::capture::CommandError;
 use crate::fsio::{FileError, LockError};
 use crate::source::SourceError;
 use std::path::PathBuf;

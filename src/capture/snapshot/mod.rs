@@ -6,15 +6,17 @@
 //!
 //! Invariant: a list of changes that fails, or is not one, tells nothing.
 
+mod captured;
 mod changed;
 mod error;
 mod records;
 
+pub use captured::SnapshotCapturer;
 pub use changed::parse_changed;
 pub use error::SnapshotError;
 
-use super::Mark;
-use super::command::{CommandError, UserCommand};
+use crate::capture::Mark;
+use crate::capture::command::{CommandError, UserCommand};
 use crate::extent::Extent;
 use crate::source::{self, ImageFormat, Source, SourceSpec};
 use crate::units::{MIB, Name, RunId};

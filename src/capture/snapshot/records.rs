@@ -3,8 +3,8 @@
 //! Only the user's commands reach the snapshots, so afterimage cannot look which ones there are. One
 //! folder for each disk holds an empty file for each snapshot, by its name.
 
-use super::super::Mark;
 use super::SnapshotError;
+use crate::capture::Mark;
 use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode, OpenMode, RealFileSystem};
 use crate::units::{Hex, RunId};
 use std::path::{Path, PathBuf};
