@@ -60,7 +60,7 @@ fn run_backup(
         tracking: tracking.ok().flatten().unwrap_or_default(),
         full_read_every: place.full_read_every,
     };
-    let capturer = capture::capturer(place)?;
+    let capturer = capture::capturer(settings, place, None, run)?;
     let request = BackupRequest {
         machine,
         capturer: capturer.as_ref(),

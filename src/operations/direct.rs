@@ -10,8 +10,8 @@ use crate::fsio::RealFileSystem;
 use crate::progress::Progress;
 use crate::replay::{DirectlyReplicated, Replicated};
 use crate::scrub::{self, DirectVerdict, VerifyDirectRequest};
-use crate::settings::MachineSettings;
-use crate::units::{Name, format_bytes};
+use crate::settings::{MachineSettings, Settings};
+use crate::units::{Name, RunId, format_bytes};
 
 /// The instant of a capture, as a run tells it.
 pub(super) fn label(at: &PointRef) -> String {
@@ -47,11 +47,12 @@ pub(super) fn describe(done: DirectlyReplicated, redone: bool) -> Done {
 /// Compares a replica that is fed straight from its machine with the machine, where that did not
 /// change since.
 pub(super) fn verify(
-    machine: &MachineSettings,
+    settings: &Settings,
+    (machine, run): (&MachineSettings, RunId),
     (replica, home): (&Name, ReplicaHome),
     progress: &Progress,
 ) -> Result<DirectVerdict, OperationError> {
-    let capturer = capture::capturer(machine)?;
+    let capturer = capture::capturer(settings, machine, Some(replica), run)?;
     let request =
         VerifyDirectRequest { replica, home, capturer: capturer.as_ref(), workers: workers() };
     Ok(scrub::verify_direct(&RealFileSystem::shared(), &request, progress)?)

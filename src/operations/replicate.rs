@@ -48,7 +48,7 @@ fn run_replicate(
     }
     let mut session = ReplicaSession::open(&fs, home, replica, &targets(place))?;
     if place.mode == ReplicaMode::Direct {
-        let capturer = capture::capturer(source)?;
+        let capturer = capture::capturer(settings, source, Some(replica), run)?;
         let request = DirectRequest {
             machine,
             capturer: capturer.as_ref(),

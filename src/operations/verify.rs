@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::report::DifferingDisk;
 use crate::scrub::{self, DiskVerdict, VerifyReplicaRequest};
 use crate::settings::Settings;
-use crate::units::{Name, format_bytes, format_count};
+use crate::units::{Name, RunId, format_bytes, format_count};
 
 /// Ranges that a message lists one by one.
 const RANGES_LISTED_MAX: usize = 10;
@@ -23,19 +23,19 @@ const RANGES_REPORTED_MAX: usize = 1000;
 pub fn verify_replica(settings: &Settings, replica: &Name, progress: &Progress) -> RunResult {
     let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
     let about = About::replica(RunKind::Verify, replica, machine);
-    execute(settings, about, progress, |_| run_verify(settings, replica, progress))
+    execute(settings, about, progress, |run| run_verify(settings, (replica, run), progress))
 }
 
 fn run_verify(
     settings: &Settings,
-    replica: &Name,
+    (replica, run): (&Name, RunId),
     progress: &Progress,
 ) -> Result<Done, OperationError> {
     let (replica, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
     let (_, machine) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
     let home = replicate::home(settings, place);
     if status::record(settings, place)?.is_some_and(|record| record.direct.is_some()) {
-        let verdict = direct::verify(machine, (replica, home), progress)?;
+        let verdict = direct::verify(settings, (machine, run), (replica, home), progress)?;
         let mut done = judge(replica, format!("what was {}", direct::label(&verdict.at)), &verdict.disks);
         done.detail = Some(direct::compared(&verdict));
         done.warnings = verdict.notes;

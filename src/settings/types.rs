@@ -188,6 +188,10 @@ pub struct SnapshotSettings {
     pub remove: String,
     /// Prints where a snapshot differs from an older one.
     pub changed: Option<String>,
+    /// How long each of them may take.
+    pub timeout: Duration,
+    /// Format of what is read; `None` when afterimage has to find out.
+    pub format: Option<ImageFormat>,
 }
 
 /// What holds a disk.

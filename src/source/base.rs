@@ -1,6 +1,6 @@
 //! What a capture of a disk leaves for a later one to build upon.
 
-use super::FileIdentity;
+use super::{CloneIdentity, FileIdentity};
 use crate::units::Name;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub enum DiskBase {
         /// Where it lies.
         path: PathBuf,
         /// By what it is known again.
-        identity: FileIdentity,
+        identity: CloneIdentity,
     },
     /// A snapshot that the user's commands made, and keep.
     Snapshot {
