@@ -4,9 +4,9 @@ use super::OperationError;
 use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
-use crate::capture::{Capturer, DiskCapturer, Disks, OwnerId};
+use crate::capture::{Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId};
 use crate::settings::{
-    DiskSettings, FileSettings, MachineSettings, PlaceKind, Settings, SnapshotSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, Settings, SnapshotSettings,
     SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
@@ -50,7 +50,28 @@ pub(super) fn capturer(
         };
         Ok((disk.name.clone(), capturer))
     });
-    Ok(Box::new(Disks::new(disks.collect::<Result<_, _>>()?)))
+    let capturer = Box::new(Disks::new(disks.collect::<Result<_, _>>()?));
+    Ok(match &machine.hooks {
+        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
+        None => capturer,
+    })
+}
+
+fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
+    // Of anything else, the capture is what is read, and the machine goes on meanwhile.
+    let is_read_itself = |disk: &DiskSettings| match &disk.source {
+        SourceSettings::File(file) => !file.cloned,
+        SourceSettings::Nbd(_) => true,
+        SourceSettings::Qemu(_) | SourceSettings::Snapshot(_) => false,
+    };
+    Hooks {
+        machine: machine.name.clone(),
+        before: hooks.before.clone(),
+        after: hooks.after.clone(),
+        time_limit: hooks.timeout,
+        makes_consistent: hooks.consistent,
+        until_read: machine.disks.iter().any(is_read_itself),
+    }
 }
 
 fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {

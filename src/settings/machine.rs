@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{DiskSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings};
+use super::types::{DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings};
 use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, source, values};
 use crate::units::{Keep, Name};
 
@@ -31,6 +31,7 @@ pub(super) struct MachineDraft {
     definition: Vec<PathBuf>,
     libvirt: Option<LibvirtSettings>,
     full_read_every: Option<Duration>,
+    hooks: Option<HookSettings>,
 }
 
 impl MachineDraft {
@@ -52,6 +53,7 @@ impl MachineDraft {
             disks: disks.collect::<Option<_>>()?,
             libvirt: self.libvirt,
             full_read_every: self.full_read_every,
+            hooks: self.hooks,
         })
     }
 }
@@ -85,6 +87,7 @@ pub(super) fn read(
         .unwrap_or_default();
     let full_read_every =
         reader.field("full_read_every").and_then(|field| values::duration(&field, findings));
+    let hooks = reader.field("hooks").and_then(|field| hooks(&field, findings));
     let libvirt = reader.field("source");
     let is_whole = libvirt.is_some();
     let libvirt = libvirt.and_then(|field| source::of_machine(&field, findings));
@@ -110,6 +113,7 @@ pub(super) fn read(
         definition,
         libvirt,
         full_read_every,
+        hooks,
     }
 }
 
@@ -123,6 +127,30 @@ fn found_by_itself(
         findings.wrong_hint(&field.key_at, message, "leave out `source`, or all of its disks");
     }
     DisksDraft { disks: Vec::new(), complete: false }
+}
+
+const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+fn hooks(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<HookSettings> {
+    let example = "hooks = { before = \"…\", after = \"…\" }";
+    let mut reader = field.table("`hooks`".to_owned(), example, findings)?;
+    let (before, after) = (reader.field("before"), reader.field("after"));
+    let is_empty = before.is_none() && after.is_none();
+    let before = before.map(|field| source::text(&field, example, findings));
+    let after = after.map(|field| source::text(&field, example, findings));
+    let timeout = reader.field("timeout").and_then(|field| values::duration(&field, findings));
+    let consistent = reader.field("consistent").and_then(|field| field.boolean(findings));
+    let unknown = reader.has_unknown();
+    reader.finish(findings);
+    if is_empty && !unknown {
+        findings.wrong_hint(&field.at, "`hooks` names no command", format!("for example: {example}"));
+    }
+    Some(HookSettings {
+        before: before.flatten(),
+        after: after.flatten(),
+        timeout: timeout.unwrap_or(HOOK_TIMEOUT_DEFAULT),
+        consistent: consistent.unwrap_or(false),
+    })
 }
 
 fn keep(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Keep> {

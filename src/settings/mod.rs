@@ -23,7 +23,7 @@ mod values;
 
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
-    DiskSettings, EncryptionSettings, FileSettings, LibvirtSettings, MachineSettings, NbdSettings,
+    DiskSettings, EncryptionSettings, FileSettings, HookSettings, LibvirtSettings, MachineSettings, NbdSettings,
     PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, RepositorySettings, Schedule,
     Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
 };

@@ -75,6 +75,8 @@ pub struct MachineSettings {
     pub prune_max_percent: u8,
     /// Files that travel in each point; at most [`super::DEFINITION_FILES_MAX`].
     pub definition: Vec<PathBuf>,
+    /// Commands that are run around each capture.
+    pub hooks: Option<HookSettings>,
     /// How long after it was read in full a disk is read in full again, and what was told of its
     /// changes is held against that; `None`: never.
     pub full_read_every: Option<Duration>,
@@ -82,6 +84,20 @@ pub struct MachineSettings {
     pub disks: Vec<DiskSettings>,
     /// The domain that all its disks are found by.
     pub libvirt: Option<LibvirtSettings>,
+}
+
+/// Commands that are run, by `/bin/sh -c`, around each capture of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookSettings {
+    /// Run before it.
+    pub before: Option<String>,
+    /// Run as soon as the machine need not hold still any more.
+    pub after: Option<String>,
+    /// How long each may take.
+    pub timeout: Duration,
+    /// The user vouches that the machine's software has written out what it holds when `before`
+    /// ends.
+    pub consistent: bool,
 }
 
 /// A disk of a machine.
