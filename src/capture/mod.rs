@@ -10,13 +10,23 @@
 //!
 //! Invariant: whoever is in doubt about what changed says that it is unknown: everything is read.
 
+pub mod clone;
+mod command;
 mod disks;
 mod error;
 mod files;
+mod hooks;
+mod mark;
+mod owner;
+pub mod snapshot;
 
+pub use command::CommandError;
 pub use disks::{CapturedDisk, DiskCapturer, Disks, Held};
 pub use error::CaptureError;
 pub use files::CapturedFile;
+pub use hooks::{Hooked, Hooks};
+pub use mark::{CaptureUser, Mark};
+pub use owner::{OwnerError, OwnerId};
 
 use crate::point::Consistency;
 use crate::source::{Changed, DiskBase, Source, SourceError};

@@ -26,6 +26,7 @@ mod schema;
 mod second;
 mod sources;
 mod sync;
+mod tracking;
 mod verified;
 
 pub use census::{Copy, KnownPack, KnownPacks};
@@ -37,5 +38,6 @@ pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use second::SecondCatalog;
 pub use sources::SourcesAt;
+pub use tracking::{Distrust, Tracking};
 pub use sync::SyncReport;
 pub use verified::{PointVerified, VerifiedHow};

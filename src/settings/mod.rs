@@ -23,8 +23,8 @@ mod values;
 
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
-    DiskSettings, EncryptionSettings, FileSettings, LibvirtSettings, MachineSettings, NbdSettings,
-    PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaSettings, RepositorySettings, Schedule,
+    DiskSettings, EncryptionSettings, FileSettings, HookSettings, LibvirtSettings, MachineSettings, NbdSettings,
+    PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, RepositorySettings, Schedule,
     Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
 };
 

@@ -1,5 +1,6 @@
 //! What people write: settings, schedules, points, names, recovery keys.
 
+use afterimage::capture::snapshot::parse_changed;
 use afterimage::point::check_note;
 use afterimage::recover::{PointChoice, choose_point};
 use afterimage::settings::{
@@ -24,6 +25,16 @@ pub fn changed_list(bytes: &[u8]) -> bool {
         assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
         assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
     }
+    true
+}
+
+/// What a command prints about changes between two snapshots: what is accepted lies in order and
+/// within the disk.
+pub fn changed_output(bytes: &[u8]) -> bool {
+    const DISK_BYTES: u64 = 1 << 20;
+    let Ok(extents) = parse_changed(bytes, DISK_BYTES) else { return false };
+    assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
+    assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
     true
 }
 
