@@ -29,7 +29,11 @@ impl Scene {
         Self { world, machine, history, full_read_every: None }
     }
 
-    fn run(&self, history: Option<&History>, progress: &Progress) -> Result<BackupResult, BackupError> {
+    fn run(
+        &self,
+        history: Option<&History>,
+        progress: &Progress,
+    ) -> Result<BackupResult, BackupError> {
         self.world.tick();
         let repository = self.world.repository();
         let machine = name("web01");

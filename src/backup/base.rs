@@ -37,9 +37,7 @@ impl ChangeHints {
         let Some(every) = self.full_read_every else { return false };
         let last = self.tracking.get(disk).and_then(|tracking| tracking.full_read);
         // A clock that was set back proves nothing.
-        last.is_none_or(|last| {
-            now.duration_since(last).unsigned_abs() >= every || now < last
-        })
+        last.is_none_or(|last| now.duration_since(last).unsigned_abs() >= every || now < last)
     }
 
     fn distrust(&self, disk: &Name) -> Option<&Distrust> {

@@ -38,6 +38,6 @@ pub use history::{History, RunKind, RunOutcome, RunRecord, RunStatus};
 pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use second::SecondCatalog;
 pub use sources::SourcesAt;
-pub use tracking::{Distrust, Tracking};
 pub use sync::SyncReport;
+pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};

@@ -28,8 +28,7 @@ pub use journal::{
 };
 pub use superblock::{
     DirectFeed, DiskRecord, NO_REPOSITORY, PointRef, ReplicaRecord, SlotFault, State, Superblock,
-    SuperblockError,
-    TransitionError, check_transition,
+    SuperblockError, TransitionError, check_transition,
 };
 pub use target::{
     Background, Difference, IdentityChange, Target, TargetAccess, TargetError, TargetIdentity,

@@ -6,8 +6,8 @@ use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, Settings, SnapshotSettings,
-    SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, Settings,
+    SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};

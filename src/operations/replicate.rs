@@ -7,7 +7,9 @@ use crate::catalog::{CatalogError, History, RunKind, RunStatus};
 use crate::destination::{PointRef, ReplicaHome, TargetKind};
 use crate::fsio::{FileStat, FileSystem, RealFileSystem, existing_folder};
 use crate::progress::Progress;
-use crate::replay::{self, DirectRequest, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec};
+use crate::replay::{
+    self, DirectRequest, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec,
+};
 use crate::settings::{MachineSettings, PlaceKind, ReplicaMode, ReplicaSettings, Settings};
 use crate::units::{Name, RunId, format_bytes};
 use std::collections::BTreeSet;

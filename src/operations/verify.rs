@@ -36,7 +36,8 @@ fn run_verify(
     let home = replicate::home(settings, place);
     if status::record(settings, place)?.is_some_and(|record| record.direct.is_some()) {
         let verdict = direct::verify(settings, (machine, run), (replica, home), progress)?;
-        let mut done = judge(replica, format!("what was {}", direct::label(&verdict.at)), &verdict.disks);
+        let mut done =
+            judge(replica, format!("what was {}", direct::label(&verdict.at)), &verdict.disks);
         done.detail = Some(direct::compared(&verdict));
         done.warnings = verdict.notes;
         return Ok(done);

@@ -21,9 +21,7 @@ mod stage;
 mod tests;
 mod update;
 
-pub use direct::{
-    DirectPlan, DirectRequest, DirectlyReplicated, plan_direct, replicate_directly,
-};
+pub use direct::{DirectPlan, DirectRequest, DirectlyReplicated, plan_direct, replicate_directly};
 pub use error::ReplayError;
 pub use plan::{Observed, Plan, PlanConflict, plan};
 pub use session::{ReplicaSession, TargetSpec};

@@ -5,8 +5,8 @@ use super::session::{ReplicaSession, TargetSpec, disk_records};
 use super::update::ReplicateRequest;
 use super::{ReplayError, update};
 use crate::destination::{
-    CopyMode, CopyOptions, Damaged, DirectFeed, DiskRecord, PointRef, ReplicaRecord, State, Superblock, Target,
-    TargetAccess, TargetKind, copy_tree,
+    CopyMode, CopyOptions, Damaged, DirectFeed, DiskRecord, PointRef, ReplicaRecord, State,
+    Superblock, Target, TargetAccess, TargetKind, copy_tree,
 };
 use crate::fsio::{existing_folder, parent_dir};
 use crate::point::{Point, thin_bytes};
@@ -147,9 +147,7 @@ pub(super) fn begin(
     let Beginning { repository, machine, to, direct, disks } = beginning;
     let state = State::Seeding { to };
     let record = match session.record() {
-        Some(current) => {
-            ReplicaRecord { state, disks, repository, direct, ..current.clone() }
-        }
+        Some(current) => ReplicaRecord { state, disks, repository, direct, ..current.clone() },
         None => ReplicaRecord {
             replica: session.replica.clone(),
             replica_id: ReplicaId::random().map_err(crate::store::StoreError::Random)?,

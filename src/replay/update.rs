@@ -8,8 +8,8 @@ use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
 use crate::destination::{
-    DirectFeed, IdentityChange, JournalReader, JournalRef, PointRef, ReplicaRecord, State, Target, TargetAccess,
-    TargetKind, apply,
+    DirectFeed, IdentityChange, JournalReader, JournalRef, PointRef, ReplicaRecord, State, Target,
+    TargetAccess, TargetKind, apply,
 };
 use crate::fsio::{FileStat, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, load_point};

@@ -98,10 +98,8 @@ fn unchanged<'c>(
     direct: &DirectFeed,
     disk: &DiskRecord,
 ) -> Result<(&'c dyn Source, Vec<Extent>), VerifyError> {
-    let unknown = |why: &str| VerifyError::ChangesUnknown {
-        disk: disk.name.clone(),
-        why: why.to_owned(),
-    };
+    let unknown =
+        |why: &str| VerifyError::ChangesUnknown { disk: disk.name.clone(), why: why.to_owned() };
     let found = captured.disks().into_iter().find(|(name, _)| *name == &disk.name);
     let source = found.ok_or_else(|| unknown("the machine no longer has it"))?.1;
     if source.size_bytes() != disk.size_bytes {

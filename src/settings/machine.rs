@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings};
+use super::types::{
+    DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings,
+};
 use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, source, values};
 use crate::units::{Keep, Name};
 
@@ -143,7 +145,11 @@ fn hooks(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<HookSettings>
     let unknown = reader.has_unknown();
     reader.finish(findings);
     if is_empty && !unknown {
-        findings.wrong_hint(&field.at, "`hooks` names no command", format!("for example: {example}"));
+        findings.wrong_hint(
+            &field.at,
+            "`hooks` names no command",
+            format!("for example: {example}"),
+        );
     }
     Some(HookSettings {
         before: before.flatten(),

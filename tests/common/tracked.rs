@@ -5,9 +5,7 @@ use afterimage::capture::{CapturedDisk, DiskCapturer, Disks};
 use afterimage::extent::{Extent, push_joined};
 use afterimage::fsio::FileStat;
 use afterimage::point::Consistency;
-use afterimage::source::{
-    Changed, ChangedExtents, DiskBase, Evidence, Source, SourceError,
-};
+use afterimage::source::{Changed, ChangedExtents, DiskBase, Evidence, Source, SourceError};
 use afterimage::units::Name;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

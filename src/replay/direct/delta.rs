@@ -7,9 +7,9 @@ use crate::destination::{
 };
 use crate::extent::Extent;
 use crate::progress::Progress;
+use crate::replay::ReplayError;
 use crate::replay::session::ReplicaSession;
 use crate::replay::spare::differing_blocks;
-use crate::replay::ReplayError;
 use crate::source::{ChangedExtents, Source};
 use crate::units::{MIB, Name, PointId};
 
@@ -96,7 +96,8 @@ impl Staging<'_> {
         for delta in self.deltas {
             progress.add_total(delta.extents.iter().map(Extent::len).sum());
         }
-        let mut staged = Staged { journal, progress, growth_bytes: Vec::new(), buffers: Default::default() };
+        let mut staged =
+            Staged { journal, progress, growth_bytes: Vec::new(), buffers: Default::default() };
         let disks = self.deltas.iter().zip(self.sources).zip(self.targets);
         for (number, ((delta, source), target)) in disks.enumerate() {
             staged.growth_bytes.push(0);

@@ -21,7 +21,9 @@ use super::session::{ReplicaSession, TargetSpec, disk_records};
 use super::update::{self, Commit};
 use super::{Observed, ReplayError, Replicated};
 use crate::capture::{Bases, Captured, Capturer};
-use crate::destination::{DirectFeed, NO_REPOSITORY, PointRef, ReplicaRecord, State, Target, TargetKind};
+use crate::destination::{
+    DirectFeed, NO_REPOSITORY, PointRef, ReplicaRecord, State, Target, TargetKind,
+};
 use crate::extent::Extent;
 use crate::fsio::{FileStat, boot_id, existing_folder};
 use crate::progress::Progress;

@@ -2,10 +2,10 @@
 //! known of it; and whether a target may be somebody else's.
 
 use crate::destination::{DiskRecord, PointRef, State, Target, TargetAccess};
+use crate::replay::ReplayError;
 use crate::replay::ownership::is_blank;
 use crate::replay::plan::{Observed, PlanConflict, check_occupied, has_moved};
 use crate::replay::session::{ReplicaSession, TargetSpec};
-use crate::replay::ReplayError;
 use crate::source::Source;
 use crate::units::Name;
 use std::path::PathBuf;
@@ -84,10 +84,7 @@ pub fn plan_direct(
     }
 }
 
-fn check_disks(
-    observed: &Observed<'_>,
-    captured: &[CapturedSize<'_>],
-) -> Result<(), PlanConflict> {
+fn check_disks(observed: &Observed<'_>, captured: &[CapturedSize<'_>]) -> Result<(), PlanConflict> {
     let has_target = |name: &Name| observed.disks.iter().any(|(disk, _)| disk == name);
     match captured.iter().find(|(name, _)| !has_target(name)) {
         None => Ok(()),
@@ -112,7 +109,9 @@ pub(super) fn first_foreign(
 ) -> Result<Option<PathBuf>, ReplayError> {
     let Some(record) = session.record() else { return Ok(None) };
     for spec in specs {
-        let Some((_, source)) = disks.iter().find(|(name, _)| *name == &spec.disk) else { continue };
+        let Some((_, source)) = disks.iter().find(|(name, _)| *name == &spec.disk) else {
+            continue;
+        };
         if session.fs.stat(&spec.path)?.is_none() {
             continue;
         }
