@@ -5,7 +5,7 @@ mod code;
 use code::{SourceFile, read_all, words};
 
 /// Nouns, left to right: each uses only those before it.
-const NOUNS: [&str; 12] = [
+const NOUNS: [&str; 13] = [
     "units",
     "progress",
     "workers",
@@ -17,6 +17,7 @@ const NOUNS: [&str; 12] = [
     "store",
     "point",
     "catalog",
+    "capture",
     "destination",
 ];
 /// Verbs join nouns, and do not use each other.

@@ -2,7 +2,7 @@
 //! everything is read; nothing else depends on it.
 
 use super::{CatalogError, History};
-use crate::source::FileIdentity;
+use crate::source::{DiskBase, known_bases};
 use crate::units::{Name, PointId, RepositoryId};
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -26,8 +26,9 @@ pub struct SourcesAt {
     /// The [`boot_id`](crate::fsio::boot_id) then. A power cut can take back the time of a write,
     /// and keep what was written: files are known again only within one run of the system.
     pub boot_id: Option<String>,
-    /// The files of each disk that is known again by them, in the order of its chain.
-    pub disks: BTreeMap<Name, Vec<FileIdentity>>,
+    /// What the next capture of each disk can build upon.
+    #[serde(deserialize_with = "known_bases")]
+    pub disks: BTreeMap<Name, DiskBase>,
 }
 
 impl History {

@@ -1,6 +1,7 @@
 //! Why an operation failed, and what that means for the caller of the process.
 
 use crate::backup::BackupError;
+use crate::capture::OwnerError;
 use crate::catalog::CatalogError;
 use crate::destination::CopyError;
 use crate::fsio::{FileError, LockError};
@@ -45,6 +46,20 @@ pub enum OperationError {
         /// What is wrong with its name.
         reason: DefinitionNameReason,
     },
+    /// A kind of source that is still to come.
+    #[error(
+        "machine {machine}: this version of afterimage cannot capture a source of the kind \
+        `{kind}`; give an image or a device"
+    )]
+    CannotCapture {
+        /// The machine.
+        machine: Name,
+        /// The kind.
+        kind: &'static str,
+    },
+    /// Which installation this is, is not known.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The repository failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,14 +122,14 @@ pub enum OperationError {
     },
     /// A replica is not what its point says.
     #[error(
-        "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
+        "replica {replica} differs from {at}: {ranges}; run `afterimage replicate now \
          {replica}` to compare and repair it"
     )]
     Differs {
         /// The replica.
         replica: Name,
         /// The point.
-        point: String,
+        at: String,
         /// What differs.
         ranges: String,
     },
@@ -240,6 +255,7 @@ impl OperationError {
         match self {
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
+            | Self::CannotCapture { .. }
             | Self::Note { .. }
             | Self::KeyFileShared { .. }
             | Self::NewPassphraseNeeded
@@ -362,6 +378,8 @@ impl OperationError {
             | Self::FileExists { .. }
             | Self::File(_)
             | Self::Differs { .. }
+            | Self::CannotCapture { .. }
+            | Self::Owner(_)
             | Self::DamageFound { .. } => Root::Other,
         }
     }

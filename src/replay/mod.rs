@@ -9,6 +9,7 @@
 //! a replica that someone else wrote to is compared with its point and repaired.
 
 mod delta;
+mod direct;
 mod error;
 mod ownership;
 mod plan;
@@ -21,6 +22,7 @@ mod stage;
 mod tests;
 mod update;
 
+pub use direct::{DirectPlan, DirectRequest, DirectlyReplicated, plan_direct, replicate_directly};
 pub use error::ReplayError;
 pub use plan::{Observed, Plan, PlanConflict, plan};
 pub use session::{ReplicaSession, TargetSpec};

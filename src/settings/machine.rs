@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{DiskSettings, MachineSettings, PlaceKind, Schedule, SourceSettings};
-use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, values};
-use crate::source::ImageFormat;
+use super::types::{
+    DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings,
+};
+use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, source, values};
 use crate::units::{Keep, Name};
-
-/// Sources of the design that are still to come.
-const LATER_SOURCES: [&str; 4] = ["nbd", "qemu", "libvirt", "snapshot"];
 
 const WORDS: DiskWords = DiskWords {
     place_key: "source",
@@ -32,6 +31,9 @@ pub(super) struct MachineDraft {
     lock_days: u32,
     prune_max_percent: u8,
     definition: Vec<PathBuf>,
+    libvirt: Option<LibvirtSettings>,
+    full_read_every: Option<Duration>,
+    hooks: Option<HookSettings>,
 }
 
 impl MachineDraft {
@@ -51,6 +53,9 @@ impl MachineDraft {
             prune_max_percent: self.prune_max_percent,
             definition: self.definition,
             disks: disks.collect::<Option<_>>()?,
+            libvirt: self.libvirt,
+            full_read_every: self.full_read_every,
+            hooks: self.hooks,
         })
     }
 }
@@ -82,9 +87,21 @@ pub(super) fn read(
         .field("definition")
         .map(|field| definition(&field, context.folder, findings))
         .unwrap_or_default();
-    let disks = named::disks(&mut reader, &WORDS, findings, |field, findings| {
-        source(field, context, findings)
-    });
+    let full_read_every =
+        reader.field("full_read_every").and_then(|field| values::duration(&field, findings));
+    let hooks = reader.field("hooks").and_then(|field| hooks(&field, findings));
+    let libvirt = reader.field("source");
+    let is_whole = libvirt.is_some();
+    let libvirt = libvirt.and_then(|field| source::of_machine(&field, findings));
+    let disks = if is_whole {
+        found_by_itself(&mut reader, findings)
+    } else {
+        named::disks(&mut reader, &WORDS, findings, |field, findings| {
+            source::of_disk(field, context, findings)
+        })
+    };
+    let sources: Vec<_> = disks.disks.iter().filter_map(|disk| disk.place.as_ref()).collect();
+    source::check_together(&sources, findings);
     reader.finish(findings);
     MachineDraft {
         name,
@@ -96,40 +113,50 @@ pub(super) fn read(
         lock_days,
         prune_max_percent,
         definition,
+        libvirt,
+        full_read_every,
+        hooks,
     }
 }
 
-fn source(
-    field: &Field<'_>,
-    context: &Context<'_>,
+/// The disks of a machine whose source names them.
+fn found_by_itself(
+    reader: &mut TableReader<'_>,
     findings: &mut Findings<'_>,
-) -> Option<Located<SourceSettings>> {
-    let mut place = named::place(field, &LATER_SOURCES, context, findings)?;
-    let format_field = place.reader.field("format");
-    let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
-    let changed = place.reader.field("changed");
-    let changed = changed.map(|field| values::path(&field, context.folder, findings));
-    let format = match (format_field, place.kind) {
-        (Some(field), PlaceKind::Image) => {
-            let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
-            values::choice(&field, &formats, findings)
-        }
-        (Some(field), PlaceKind::Device) => {
-            let message = "`format` is only for images: a device is read as it is";
-            findings.wrong_hint(&field.key_at, message, "leave out `format`");
-            None
-        }
-        (None, _) => None,
-    };
-    place.reader.finish(findings);
-    let value = SourceSettings {
-        path: place.path.value,
-        kind: place.kind,
-        format,
-        quiesced: quiesced.flatten().unwrap_or(false),
-        changed: changed.flatten().map(|path| path.value),
-    };
-    Some(Located { value, at: place.path.at })
+) -> DisksDraft<SourceSettings> {
+    if let Some(field) = reader.field("disk") {
+        let message = format!("{} has a `source` of its own, which names its disks", reader.what);
+        findings.wrong_hint(&field.key_at, message, "leave out `source`, or all of its disks");
+    }
+    DisksDraft { disks: Vec::new(), complete: false }
+}
+
+const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+fn hooks(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<HookSettings> {
+    let example = "hooks = { before = \"…\", after = \"…\" }";
+    let mut reader = field.table("`hooks`".to_owned(), example, findings)?;
+    let (before, after) = (reader.field("before"), reader.field("after"));
+    let is_empty = before.is_none() && after.is_none();
+    let before = before.map(|field| source::text(&field, example, findings));
+    let after = after.map(|field| source::text(&field, example, findings));
+    let timeout = reader.field("timeout").and_then(|field| values::duration(&field, findings));
+    let consistent = reader.field("consistent").and_then(|field| field.boolean(findings));
+    let unknown = reader.has_unknown();
+    reader.finish(findings);
+    if is_empty && !unknown {
+        findings.wrong_hint(
+            &field.at,
+            "`hooks` names no command",
+            format!("for example: {example}"),
+        );
+    }
+    Some(HookSettings {
+        before: before.flatten(),
+        after: after.flatten(),
+        timeout: timeout.unwrap_or(HOOK_TIMEOUT_DEFAULT),
+        consistent: consistent.unwrap_or(false),
+    })
 }
 
 fn keep(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Keep> {

@@ -4,7 +4,9 @@
 //! Invariant: what is reported as zeros reads as zeros; doubt means data. A short read, a file
 //! that was cut off or a table that contradicts itself is an error, never zeros.
 
+mod base;
 mod changes;
+mod clones;
 mod direct;
 mod error;
 mod file;
@@ -15,7 +17,9 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use changes::{ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use base::{DiskBase, known_bases};
+pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use clones::{CloneIdentity, CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
 
 use crate::extent::Extent;

@@ -104,6 +104,7 @@ macro_rules! tests {
 tests! {
     a_damaged_catalog_is_an_error_and_never_believed => "catalog",
     a_hostile_list_of_changes_stays_within_the_disk => "changed-list",
+    what_a_command_prints_about_changes_stays_within_the_disk => "changed-output",
     a_hostile_list_of_condemned_packs_is_refused => "condemned",
     a_hostile_header_is_refused => "header",
     a_damaged_history_is_an_error => "history",

@@ -16,6 +16,8 @@ const RUN: &str = r#"{"id":"00000000000000000000000000000000","kind":"backup","m
 "point":null,"bytes_read":1,"bytes_changed":2,"bytes_new":3,"bytes_stored":4,"bytes_written":5,
 "reason":null}"#;
 
+const CHANGED_OUTPUT: &str = r#"{"format":1,"extents":[[4096,4096],[0,512],[8192,100]]}"#;
+
 /// Inputs with the ends of their names.
 type Seeds = Vec<(String, Vec<u8>)>;
 
@@ -26,6 +28,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
     vec![
         ("catalog", rows("manifest", manifest_json())),
         ("changed-list", vec![seed("list", changed_list().as_bytes())]),
+        ("changed-output", vec![seed("list", CHANGED_OUTPUT.as_bytes())]),
         ("condemned", documents("retention-1/plain/condemned")),
         ("header", files(&["format-1/plain/repository/repository.json"])),
         ("history", rows("run", RUN.as_bytes().to_vec())),

@@ -53,6 +53,7 @@ const fn large(name: &'static str, run: fn(&[u8]) -> bool, cases: u32) -> Target
 pub const TARGETS: &[Target] = &[
     target("catalog", databases::catalog, 1500),
     target("changed-list", texts::changed_list, 50_000),
+    target("changed-output", texts::changed_output, 50_000),
     target("condemned", documents::condemned, 30_000),
     target("header", keys::header, 30_000),
     target("history", databases::history, 1500),

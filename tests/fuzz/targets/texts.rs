@@ -1,5 +1,6 @@
 //! What people write: settings, schedules, points, names, recovery keys.
 
+use afterimage::capture::snapshot::parse_changed;
 use afterimage::point::check_note;
 use afterimage::recover::{PointChoice, choose_point};
 use afterimage::settings::{
@@ -24,6 +25,16 @@ pub fn changed_list(bytes: &[u8]) -> bool {
         assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
         assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
     }
+    true
+}
+
+/// What a command prints about changes between two snapshots: what is accepted lies in order and
+/// within the disk.
+pub fn changed_output(bytes: &[u8]) -> bool {
+    const DISK_BYTES: u64 = 1 << 20;
+    let Ok(extents) = parse_changed(bytes, DISK_BYTES) else { return false };
+    assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
+    assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
     true
 }
 
@@ -58,14 +69,16 @@ fn check_settings(settings: &Settings) {
     for (name, machine) in &settings.machines {
         assert_eq!(name, &machine.name);
         assert!(settings.repositories.contains_key(&machine.repository));
-        assert!(!machine.disks.is_empty() && machine.lock_days <= LOCK_DAYS_MAX);
+        assert!(machine.disks.is_empty() == machine.libvirt.is_some());
+        assert!(machine.lock_days <= LOCK_DAYS_MAX);
         assert!(machine.prune_max_percent <= 100 && machine.definition.len() <= 16);
         if let Some(keep) = &machine.keep {
             let counts =
                 [keep.last, keep.hourly, keep.daily, keep.weekly, keep.monthly, keep.yearly];
             assert!(counts.iter().any(|count| *count > 0) || keep.within.is_some());
         }
-        sources.extend(machine.disks.iter().map(|disk| &disk.source.path));
+        let files = machine.disks.iter().filter_map(|disk| disk.source.file());
+        sources.extend(files.map(|file| &file.path));
     }
     let mut targets: Vec<&PathBuf> = Vec::new();
     for (name, replica) in &settings.replicas {
@@ -75,7 +88,10 @@ fn check_settings(settings: &Settings) {
         let mut expected: Vec<&Name> = machine.disks.iter().map(|disk| &disk.name).collect();
         names.sort();
         expected.sort();
-        assert_eq!(names, expected, "a replica has the disks of its machine");
+        assert!(
+            names == expected || machine.libvirt.is_some(),
+            "a replica has the disks of its machine"
+        );
         targets.extend(replica.disks.iter().map(|disk| &disk.target));
     }
     assert!(!targets.iter().any(|target| sources.contains(target)), "a source is a target");
