@@ -27,6 +27,11 @@ pub trait CapturedDisk: Send + Sync + Debug {
     /// How well it fits together in itself.
     fn consistency(&self) -> Consistency;
 
+    /// Whether somebody may write to the disk, so that it is held as it was at an instant of its own.
+    fn is_in_use(&self) -> bool {
+        false
+    }
+
     /// As [`Captured::changed_since`].
     ///
     /// # Errors
@@ -125,11 +130,20 @@ impl Captured for Held {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.0.iter().flat_map(|(name, disk)| Self::with_name(name, disk.notes())).collect()
+        let told = self.0.iter().flat_map(|(name, disk)| Self::with_name(name, disk.notes()));
+        let in_use = self.0.iter().filter(|(_, disk)| disk.is_in_use()).count();
+        told.chain((in_use > 1).then(|| one_after_another(in_use))).collect()
     }
 
     fn point_is_durable(&mut self) -> Vec<String> {
         let disks = self.0.iter_mut();
         disks.flat_map(|(name, disk)| Self::with_name(name, disk.point_is_durable())).collect()
     }
+}
+
+fn one_after_another(count: usize) -> String {
+    format!(
+        "{count} disks were in use, and were held one after another, not at one instant: each fits \
+         together in itself, but a write to one may be missing that came before a write to another"
+    )
 }
