@@ -44,9 +44,9 @@ fn bytes_read(summary: &Value) -> u64 {
 #[track_caller]
 fn assert_is_kept(world: &World, image: &Path, round: usize) {
     let expected = std::fs::read(image).unwrap();
-    let to = format!("restored-{round}.raw");
+    let to = format!("restored-{round}");
     world.run(&["restore", "web01", "--to", &to]).expect(0);
-    assert_same(&world.read(&to), &expected, "the restored disk");
+    assert_same(&world.read(&format!("{to}/root.raw")), &expected, "the restored disk");
     world.run(&["replicate", "now"]).expect(0);
     assert_same(&world.read("standby/root.raw"), &expected, "the replica");
 }
