@@ -1,5 +1,6 @@
 //! Why a machine could not be captured.
 
+use super::CommandError;
 use crate::source::SourceError;
 use crate::units::Name;
 
@@ -15,6 +16,13 @@ pub enum CaptureError {
         #[source]
         error: Box<SourceError>,
     },
+    /// A command that the user wants run around the capture failed.
+    #[error("{error}; it is one of the machine's `hooks`: try it by hand, then run this again")]
+    Hook {
+        /// The reason.
+        #[source]
+        error: Box<CommandError>,
+    },
 }
 
 impl CaptureError {
@@ -27,6 +35,7 @@ impl CaptureError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Disk { error, .. } => error.is_permanent(),
+            Self::Hook { .. } => false,
         }
     }
 }

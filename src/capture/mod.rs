@@ -15,6 +15,7 @@ mod command;
 mod disks;
 mod error;
 mod files;
+mod hooks;
 mod mark;
 mod owner;
 pub mod snapshot;
@@ -23,6 +24,7 @@ pub use command::CommandError;
 pub use disks::{CapturedDisk, DiskCapturer, Disks, Held};
 pub use error::CaptureError;
 pub use files::CapturedFile;
+pub use hooks::{Hooked, Hooks};
 pub use mark::{CaptureUser, Mark};
 pub use owner::{OwnerError, OwnerId};
 

@@ -4,10 +4,10 @@ use super::OperationError;
 use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
-use crate::capture::{Capturer, DiskCapturer, Disks, OwnerId};
+use crate::capture::{Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId};
 use crate::settings::{
-    DiskSettings, FileSettings, MachineSettings, PlaceKind, Settings, SnapshotSettings,
-    SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, Settings,
+    SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
@@ -15,10 +15,11 @@ use crate::units::{Name, RunId};
 /// The folder, within that of the local state, that tells which snapshots exist.
 const SNAPSHOT_RECORDS: &str = "snapshots";
 
-/// How a machine is captured by a run.
+/// How a machine is captured by a run, for its backups or for a replica that is fed straight from it.
 pub(super) fn capturer(
     settings: &Settings,
     machine: &MachineSettings,
+    replica: Option<&Name>,
     run: RunId,
 ) -> Result<Box<dyn Capturer>, OperationError> {
     if machine.libvirt.is_some() {
@@ -31,7 +32,7 @@ pub(super) fn capturer(
                 image: file.path.clone(),
                 format: file.format,
                 machine: machine.name.clone(),
-                replica: None,
+                replica: replica.cloned(),
                 owner: OwnerId::of(&settings.state_dir)?,
                 run,
             }),
@@ -41,7 +42,7 @@ pub(super) fn capturer(
                 commands: snapshot_commands(snapshot),
                 format: snapshot.format,
                 machine: machine.name.clone(),
-                replica: None,
+                replica: replica.cloned(),
                 owner: OwnerId::of(&settings.state_dir)?,
                 run,
                 records: settings.state_dir.join(SNAPSHOT_RECORDS),
@@ -49,7 +50,28 @@ pub(super) fn capturer(
         };
         Ok((disk.name.clone(), capturer))
     });
-    Ok(Box::new(Disks::new(disks.collect::<Result<_, _>>()?)))
+    let capturer = Box::new(Disks::new(disks.collect::<Result<_, _>>()?));
+    Ok(match &machine.hooks {
+        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
+        None => capturer,
+    })
+}
+
+fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
+    // Of anything else, the capture is what is read, and the machine goes on meanwhile.
+    let is_read_itself = |disk: &DiskSettings| match &disk.source {
+        SourceSettings::File(file) => !file.cloned,
+        SourceSettings::Nbd(_) => true,
+        SourceSettings::Qemu(_) | SourceSettings::Snapshot(_) => false,
+    };
+    Hooks {
+        machine: machine.name.clone(),
+        before: hooks.before.clone(),
+        after: hooks.after.clone(),
+        time_limit: hooks.timeout,
+        makes_consistent: hooks.consistent,
+        until_read: machine.disks.iter().any(is_read_itself),
+    }
 }
 
 fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {

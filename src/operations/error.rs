@@ -122,14 +122,14 @@ pub enum OperationError {
     },
     /// A replica is not what its point says.
     #[error(
-        "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
+        "replica {replica} differs from {at}: {ranges}; run `afterimage replicate now \
          {replica}` to compare and repair it"
     )]
     Differs {
         /// The replica.
         replica: Name,
         /// The point.
-        point: String,
+        at: String,
         /// What differs.
         ranges: String,
     },

@@ -17,7 +17,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use base::DiskBase;
+pub use base::{DiskBase, known_bases};
 pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
 pub use clones::{CloneIdentity, CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
