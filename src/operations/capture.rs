@@ -50,10 +50,12 @@ pub(super) fn capturer(
         };
         Ok((disk.name.clone(), capturer))
     });
-    let capturer = Box::new(Disks::new(disks.collect::<Result<_, _>>()?));
+    let disks = Disks::new(disks.collect::<Result<_, _>>()?);
     Ok(match &machine.hooks {
-        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
-        None => capturer,
+        Some(hooks) => {
+            Box::new(Hooked::new(Box::new(disks.held_still()), self::hooks(machine, hooks)))
+        }
+        None => Box::new(disks),
     })
 }
 

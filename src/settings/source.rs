@@ -97,9 +97,14 @@ fn file(
     let mut place = named::place(field, &[], context, findings)?;
     let format_field = place.reader.field("format");
     let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
-    let changed = place.reader.field("changed");
-    let changed = changed.map(|field| values::path(&field, context.folder, findings));
-    let cloned = place.reader.field("snapshot").is_some_and(|field| clone(&field, findings));
+    let changed_field = place.reader.field("changed");
+    let changed = changed_field.as_ref().map(|field| values::path(field, context.folder, findings));
+    let snapshot = place.reader.field("snapshot");
+    let cloned = snapshot.is_some_and(|field| clone(&field, place.kind, findings));
+    if let Some(field) = changed_field.filter(|_| cloned) {
+        let message = "`changed` is not for clones, of which it is known what changed";
+        findings.wrong_hint(&field.key_at, message, "leave out `changed`");
+    }
     let format = match (format_field, place.kind) {
         (Some(field), PlaceKind::Image) => values::choice(&field, &IMAGE_FORMATS, findings),
         (Some(field), PlaceKind::Device) => {
@@ -122,8 +127,14 @@ fn file(
 }
 
 /// Whether the image is cloned: `snapshot = "reflink"`.
-fn clone(field: &Field<'_>, findings: &mut Findings<'_>) -> bool {
-    values::choice(field, &[("reflink", ())], findings).is_some()
+fn clone(field: &Field<'_>, kind: PlaceKind, findings: &mut Findings<'_>) -> bool {
+    let is_chosen = values::choice(field, &[("reflink", ())], findings).is_some();
+    if is_chosen && kind == PlaceKind::Device {
+        let message = "only the file of an `image` can be cloned, not a device";
+        let hint = "give commands: source = { snapshot = { create = \"…\", … } }";
+        findings.wrong_hint(&field.at, message, hint);
+    }
+    is_chosen
 }
 
 fn nbd(
