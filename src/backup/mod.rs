@@ -10,6 +10,7 @@ mod changes;
 mod disk;
 mod error;
 mod file;
+mod streamed;
 mod touched;
 mod untold;
 
