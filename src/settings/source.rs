@@ -10,10 +10,11 @@ use super::types::{
     SourceSettings, TlsSettings,
 };
 use super::values;
+use crate::nbd::Address;
 use crate::source::ImageFormat;
 
 /// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 3] = ["nbd", "qemu", "libvirt"];
+const LATER_SOURCES: [&str; 2] = ["qemu", "libvirt"];
 
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -143,12 +144,33 @@ fn nbd(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<NbdSettings> {
-    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings);
-    let tls = match reader.field("tls") {
+    let tls_field = reader.field("tls");
+    let tls_at = tls_field.as_ref().map(|field| field.key_at.clone());
+    let tls = match tls_field {
         Some(field) => Some(tls(&field, context, findings)?),
         None => None,
     };
-    Some(NbdSettings { uri: uri?, tls })
+    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings)?;
+    let address = match uri.parse::<Address>() {
+        Ok(address) => address,
+        Err(error) => {
+            findings.wrong(&field.at, error.to_string());
+            return None;
+        }
+    };
+    match (address.is_tls(), tls_at) {
+        (true, None) => {
+            let message = "this address wants TLS, and no certificates are named that count";
+            let hint = "add tls = { authority = \"/etc/afterimage/nbd-ca.pem\" }";
+            findings.wrong_hint(&field.at, message, hint);
+        }
+        (false, Some(at)) => {
+            let message = "`tls` is of no use: this address says that there is no TLS";
+            findings.wrong_hint(&at, message, "begin the address with nbds:// or nbds+unix://");
+        }
+        _ => {}
+    }
+    Some(NbdSettings { address, tls })
 }
 
 fn tls(

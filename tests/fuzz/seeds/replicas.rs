@@ -4,8 +4,7 @@ use super::{Seeds, seed};
 use crate::targets::world::{self, joined};
 use afterimage::destination::{
     DiskRecord, JournalDisk, JournalHeader, JournalRef, JournalWriter, NO_REPOSITORY, PointRef,
-    ReplicaRecord,
-    State, Superblock, TargetIdentity, TargetKind,
+    ReplicaRecord, State, Superblock, TargetIdentity, TargetKind,
 };
 use afterimage::extent::Extent;
 use afterimage::fsio::DeviceActivity;
