@@ -60,6 +60,9 @@ pub fn verify_direct(
     progress: &Progress,
 ) -> Result<DirectVerdict, VerifyError> {
     let (home, replica) = (&request.home, request.replica);
+    if fs.stat(&home.superblock())?.is_none() {
+        return Err(VerifyError::NeverSeeded { replica: replica.clone() });
+    }
     let holder = LockHolder::this_process(format!("verification of replica {replica}"));
     let _lock = FileLock::try_take(fs.as_ref(), &home.lock(), LockMode::Exclusive, &holder)?;
     let record = Superblock::read_only(fs.as_ref(), &home.superblock(), replica)?;
