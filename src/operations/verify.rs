@@ -35,8 +35,8 @@ fn run_verify(
     let (_, machine) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
     let home = replicate::home(settings, place);
     let record = status::record(settings, place)?;
-    let is_direct = record
-        .map_or(place.mode == ReplicaMode::Direct, |record| record.direct.is_some());
+    let is_direct =
+        record.map_or(place.mode == ReplicaMode::Direct, |record| record.direct.is_some());
     if is_direct {
         let verdict = direct::verify(settings, (machine, run), (replica, home), progress)?;
         let mut done =

@@ -102,7 +102,7 @@ pub fn superblocks() -> Seeds {
     let applying = record(State::Applying { from: one, to: two, journal }, device);
     let promoted = record(State::Promoted { point: one }, TargetKind::Image);
     let bases = serde_json::json!({
-        "capture": one.id, "boot_id": null,
+        "capture": one.id, "compared": one.time, "boot_id": null,
         "bases": { "root": { "kind": "snapshot", "token": "web01-root-1" } }
     });
     let direct = ReplicaRecord {
