@@ -4,9 +4,10 @@ use super::OperationError;
 use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
-use crate::capture::{Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId};
+use crate::capture::{Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, OwnerId};
+use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, Settings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, Settings,
     SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
@@ -36,7 +37,7 @@ pub(super) fn capturer(
                 owner: OwnerId::of(&settings.state_dir)?,
                 run,
             }),
-            SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
+            SourceSettings::Nbd(nbd) => Box::new(export(nbd)),
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
                 commands: snapshot_commands(snapshot),
@@ -50,10 +51,12 @@ pub(super) fn capturer(
         };
         Ok((disk.name.clone(), capturer))
     });
-    let capturer = Box::new(Disks::new(disks.collect::<Result<_, _>>()?));
+    let disks = Disks::new(disks.collect::<Result<_, _>>()?);
     Ok(match &machine.hooks {
-        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
-        None => capturer,
+        Some(hooks) => {
+            Box::new(Hooked::new(Box::new(disks.held_still()), self::hooks(machine, hooks)))
+        }
+        None => Box::new(disks),
     })
 }
 
@@ -72,6 +75,18 @@ fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
         makes_consistent: hooks.consistent,
         until_read: machine.disks.iter().any(is_read_itself),
     }
+}
+
+fn export(nbd: &NbdSettings) -> ExportCapturer {
+    let tls = nbd.tls.as_ref().map(|tls| TlsOptions {
+        authority: tls.authority.clone(),
+        identity: tls.identity.as_ref().map(|(certificates, key)| Identity {
+            certificates: certificates.clone(),
+            key: key.clone(),
+        }),
+        server_name: tls.server_name.clone(),
+    });
+    ExportCapturer { address: nbd.address.clone(), options: Options { tls, ..Options::default() } }
 }
 
 fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {
