@@ -1,5 +1,7 @@
 //! The NBD client and server, with real servers and clients of others, and with peers that lie.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod exports;
 mod foreign_clients;
 mod foreign_servers;
@@ -7,6 +9,7 @@ mod liar;
 mod liars;
 mod model;
 mod peers;
+mod targets;
 mod tls;
 
 use std::process::Command;
