@@ -2,9 +2,10 @@
 
 use super::OperationError;
 use super::error::known;
-use crate::capture::{Capturer, DiskCapturer, Disks};
+use crate::capture::{Capturer, DiskCapturer, Disks, NbdSpec};
+use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, MachineSettings, PlaceKind, Settings, SourceSettings,
+    DiskSettings, FileSettings, MachineSettings, NbdSettings, PlaceKind, Settings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::Name;
@@ -18,7 +19,7 @@ pub(super) fn capturer(machine: &MachineSettings) -> Result<Box<dyn Capturer>, O
         let capturer: Box<dyn DiskCapturer> = match &disk.source {
             SourceSettings::File(file) if !file.cloned => Box::new(file_spec(file)),
             SourceSettings::File(_) => return Err(not_yet(machine, "reflink")),
-            SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
+            SourceSettings::Nbd(export) => Box::new(nbd_spec(export)),
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(_) => return Err(not_yet(machine, "snapshot")),
         };
@@ -41,6 +42,17 @@ pub(super) fn source_specs(
     let disks = machine.disks.iter();
     let spec = |disk: &DiskSettings| Some((disk.name.clone(), file_spec(disk.source.file()?)));
     Ok(disks.filter_map(spec).collect())
+}
+
+fn nbd_spec(export: &NbdSettings) -> NbdSpec {
+    let tls = export.tls.as_ref().map(|tls| {
+        let identity = tls.identity.clone();
+        let identity = identity.map(|(certificates, key)| Identity { certificates, key });
+        let (authority, server_name) = (tls.authority.clone(), tls.server_name.clone());
+        TlsOptions { authority, identity, server_name }
+    });
+    let options = Options { tls, ..Options::default() };
+    NbdSpec { address: export.address.clone(), options }
 }
 
 fn file_spec(file: &FileSettings) -> SourceSpec {

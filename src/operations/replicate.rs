@@ -8,7 +8,7 @@ use crate::destination::{PointRef, ReplicaHome, TargetKind};
 use crate::fsio::{FileStat, FileSystem, RealFileSystem, existing_folder};
 use crate::progress::Progress;
 use crate::replay::{self, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec};
-use crate::settings::{PlaceKind, ReplicaSettings, Settings};
+use crate::settings::{PlaceKind, ReplicaDiskSettings, ReplicaSettings, Settings};
 use crate::units::{Name, format_bytes};
 
 /// Brings a replica to the newest point of its machine. With `adopt`, what is in occupied targets
@@ -66,7 +66,8 @@ fn check_outside_repositories(
     settings: &Settings,
     replica: &ReplicaSettings,
 ) -> Result<(), ReplayError> {
-    for disk in &replica.disks {
+    let in_files = |disk: &&ReplicaDiskSettings| disk.target_kind != PlaceKind::Export;
+    for disk in replica.disks.iter().filter(in_files) {
         let folder = existing_folder(&disk.target);
         let folder = folder.canonicalize().unwrap_or(folder);
         for repository in settings.repositories.values() {
@@ -154,6 +155,7 @@ fn kind(kind: PlaceKind) -> TargetKind {
     match kind {
         PlaceKind::Image => TargetKind::Image,
         PlaceKind::Device => TargetKind::Device,
+        PlaceKind::Export => TargetKind::Export,
     }
 }
 

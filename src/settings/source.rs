@@ -10,10 +10,11 @@ use super::types::{
     SourceSettings, TlsSettings,
 };
 use super::values;
+use crate::nbd::{Address, AddressError};
 use crate::source::ImageFormat;
 
 /// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 5] = ["nbd", "qemu", "libvirt", "snapshot", "reflink"];
+const LATER_SOURCES: [&str; 4] = ["qemu", "libvirt", "snapshot", "reflink"];
 
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -133,12 +134,37 @@ fn nbd(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<NbdSettings> {
-    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings);
-    let tls = match reader.field("tls") {
+    let address = nbd_address(field, findings);
+    let tls_field = reader.field("tls");
+    let is_tls = address.as_ref().map(Address::is_tls);
+    if let (Some(field), Some(false)) = (&tls_field, is_tls) {
+        let message = "`tls` is of no use: the address says that the connection has none";
+        findings.wrong_hint(&field.key_at, message, "begin the address with nbds, or leave it out");
+    }
+    if let (None, Some(true)) = (&tls_field, is_tls) {
+        let message = "TLS needs the authority that signed the server's certificate";
+        let hint = "add tls = { authority = \"/etc/afterimage/nbd-ca.pem\" }";
+        findings.wrong_hint(&field.at, message, hint);
+        return None;
+    }
+    let tls = match tls_field {
         Some(field) => Some(tls(&field, context, findings)?),
         None => None,
     };
-    Some(NbdSettings { uri: uri?, tls })
+    Some(NbdSettings { address: address?, tls })
+}
+
+/// The address of an NBD export.
+pub(super) fn nbd_address(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Address> {
+    let example = "nbd = \"nbd+unix:///web01?socket=/run/web01.sock\"";
+    match text(field, example, findings)?.parse() {
+        Ok(address) => Some(address),
+        Err(error) => {
+            let error: AddressError = error;
+            findings.wrong_hint(&field.at, error.to_string(), format!("for example: {example}"));
+            None
+        }
+    }
 }
 
 fn tls(
