@@ -82,10 +82,10 @@ fn target(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<Located<Target>> {
-    let mut reader = named::place_table(field, findings)?;
+    let reader = named::place_table(field, findings)?;
     let is_file = reader.has("image").or_else(|| reader.has("device")).is_some();
     if reader.has("nbd").is_some() && !is_file {
-        return export(&mut reader, findings);
+        return export(reader, findings);
     }
     let place = named::place(field, &[], context, findings)?;
     place.reader.finish(findings);
@@ -93,7 +93,7 @@ fn target(
     Some(Located { value, at: place.path.at })
 }
 
-fn export(reader: &mut TableReader<'_>, findings: &mut Findings<'_>) -> Option<Located<Target>> {
+fn export(mut reader: TableReader<'_>, findings: &mut Findings<'_>) -> Option<Located<Target>> {
     let field = reader.field("nbd")?;
     let address = source::nbd_address(&field, findings);
     reader.finish(findings);

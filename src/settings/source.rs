@@ -10,7 +10,7 @@ use super::types::{
     SourceSettings, TlsSettings,
 };
 use super::values;
-use crate::nbd::{Address, AddressError};
+use crate::nbd::Address;
 use crate::source::ImageFormat;
 
 /// Sources of the design that are still to come, by the key or the word that asks for them.
@@ -99,7 +99,7 @@ fn file(
             let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
             values::choice(&field, &formats, findings)
         }
-        (Some(field), PlaceKind::Device) => {
+        (Some(field), PlaceKind::Device | PlaceKind::Export) => {
             let message = "`format` is only for images: a device is read as it is";
             findings.wrong_hint(&field.key_at, message, "leave out `format`");
             None
@@ -157,10 +157,9 @@ fn nbd(
 /// The address of an NBD export.
 pub(super) fn nbd_address(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Address> {
     let example = "nbd = \"nbd+unix:///web01?socket=/run/web01.sock\"";
-    match text(field, example, findings)?.parse() {
+    match text(field, example, findings)?.parse::<Address>() {
         Ok(address) => Some(address),
         Err(error) => {
-            let error: AddressError = error;
             findings.wrong_hint(&field.at, error.to_string(), format!("for example: {example}"));
             None
         }
