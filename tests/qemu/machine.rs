@@ -139,6 +139,8 @@ impl Machine {
         look("query-jobs", json!({}), "id");
         look("query-named-block-nodes", json!({ "flat": true }), "node-name");
         look("qom-list", json!({ "path": "/objects" }), "name");
+        // It serves one client at a time.
+        drop(monitor);
         marked.extend(self.bitmaps().into_iter().filter(|it| it.starts_with("afterimage-")));
         for folder in [self.folder.clone(), std::env::temp_dir()] {
             let names = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());

@@ -78,10 +78,10 @@ impl Cleaning<'_> {
         if has_object(monitor, &serving)? {
             // Only one can be there: if somebody else's export is served, the server is theirs.
             if ids(monitor, "query-block-exports", "id")?.is_empty() {
-                let stopped = monitor.execute("nbd-server-stop", json!({}));
-                if let Err(error) = stopped {
-                    // Cut off before it was started.
-                    error.refusal().ok_or(error)?;
+                match monitor.execute("nbd-server-stop", json!({})) {
+                    // Refused: the run was cut off before it was started.
+                    Ok(_) | Err(QmpError::Refused { .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
             unset_object(monitor, &serving)?;
@@ -144,7 +144,8 @@ impl Cleaning<'_> {
     /// When QEMU does not answer any more.
     pub fn retire_bitmaps(&self, monitor: &mut Monitor) -> Result<Vec<String>, QmpError> {
         let mut left = Vec::new();
-        self.remove_bitmaps(monitor, &graph(monitor)?, &mut left)?;
+        let before = graph(monitor)?;
+        self.remove_bitmaps(monitor, &before, &mut left)?;
         // QEMU has said that bitmaps were removed that were not.
         let prefix = self.mark.prefix();
         for node in graph(monitor)?.nodes {

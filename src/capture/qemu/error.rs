@@ -10,6 +10,12 @@ pub enum QemuError {
     /// QEMU did not do what it was asked to.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+    /// What QEMU exports cannot be read.
+    #[error(transparent)]
+    Nbd(#[from] crate::nbd::NbdError),
+    /// The path of the socket.
+    #[error(transparent)]
+    Address(#[from] crate::nbd::AddressError),
     /// It lacks what is needed.
     #[error("QEMU {found} is too old: version {needed} or later is needed; update QEMU")]
     TooOld {
@@ -95,7 +101,8 @@ impl QemuError {
             Self::JobRunning { .. }
             | Self::NoRoom { .. }
             | Self::ServerTaken { .. }
-            | Self::System { .. } => false,
+            | Self::System { .. }
+            | Self::Nbd(_) => false,
             _ => true,
         }
     }

@@ -34,7 +34,7 @@ use held::HeldQemu;
 use names::{Capture, DISKS_MAX};
 use nodes::Node;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use watch::{Shared, Watch};

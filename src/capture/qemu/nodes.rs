@@ -26,7 +26,6 @@ pub(super) struct Node {
 pub(super) struct Image {
     #[serde(rename = "virtual-size")]
     pub size_bytes: u64,
-    pub filename: String,
     #[serde(default)]
     pub format_specific: Value,
 }
