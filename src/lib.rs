@@ -4,7 +4,7 @@
 //! The flow of data, which is also the order of the modules:
 //!
 //! ```text
-//! backup     source --extents--> chunk (cut, name) --new--> store (compress, seal, pack) --> point
+//! backup     capture of sources --extents--> chunk (cut, name) --new--> store (compress, seal, pack) --> point
 //! replicate  tree(sync point) vs tree(newest point) --differing spans--> journal --> destination
 //! recover    point --> image or device, every chunk checked by its name
 //! ```
@@ -36,6 +36,8 @@ pub mod store;
 pub mod point;
 
 pub mod catalog;
+
+pub mod capture;
 
 pub mod destination;
 

@@ -4,11 +4,12 @@
 mod common;
 
 use afterimage::backup::{BackupRequest, ChangeHints, backup};
+use afterimage::capture::Disks;
 use afterimage::catalog::Catalog;
 use afterimage::destination::Damaged;
 use afterimage::extent::Extent;
 use afterimage::fsio::RealFileSystem;
-use afterimage::point::{Consistency, Point, Provenance};
+use afterimage::point::{Point, Provenance};
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::source::{ChangedList, HandedOver, ImageFormat, SourceSpec};
@@ -45,17 +46,17 @@ fn back_up(folder: &Path, hints: ChangeHints, time: &str) -> Point {
     let format = Some(ImageFormat::Raw);
     let request = BackupRequest {
         machine: &name("web01"),
-        disks: vec![(
+        capturer: &Disks::of_files([(
             name("root"),
             SourceSpec { path, format, must_be_device: false, quiesced: false },
-        )],
+        )]),
         hints,
         definition: Vec::new(),
-        consistency: Consistency::Offline,
         lock_until: None,
         now: time.parse().unwrap(),
         run: RunId([5; 16]),
         workers: 1,
+        history: None,
     };
     backup(&repository, &catalog, &request, &Progress::default()).unwrap().point
 }
@@ -78,7 +79,7 @@ fn the_fixture_is_written_on_request() {
     std::fs::write(folder.path().join("root.raw"), second).unwrap();
     let extents = vec![Extent::between(100_000, 101_000)];
     let list = HandedOver::List(ChangedList { since: point.id, extents });
-    let hints = ChangeHints { lists: [(name("root"), list)].into(), sources: None };
+    let hints = ChangeHints { lists: [(name("root"), list)].into(), ..ChangeHints::default() };
     back_up(folder.path(), hints, "2026-11-28T04:00:00Z");
     let left_out = ["state", "root.raw", "repository/tmp", "repository/locks"];
     for (path, content) in read_files(folder.path()) {

@@ -4,10 +4,11 @@
 //! the hashes of their disks. `fixtures/README.md` says how to write a new set.
 
 use afterimage::backup::{BackupRequest, ChangeHints, backup};
+use afterimage::capture::Disks;
 use afterimage::catalog::Catalog;
 use afterimage::chunk::CutParameters;
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::{Consistency, Point};
+use afterimage::point::Point;
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::source::{ImageFormat, SourceSpec};
@@ -100,14 +101,14 @@ impl Fixture {
         let machine = name("web01");
         let request = BackupRequest {
             machine: &machine,
-            disks: DISKS.into_iter().map(disk).collect(),
+            capturer: &Disks::of_files(DISKS.into_iter().map(disk)),
             hints: ChangeHints::default(),
             definition: vec![(name(DEFINITION), from.join("definition").join(DEFINITION))],
-            consistency: Consistency::Offline,
             lock_until: None,
             now,
             run: RunId::random().unwrap(),
             workers: 2,
+            history: None,
         };
         let progress = Progress::default();
         let result = backup(&self.repository, &self.catalog, &request, &progress).unwrap();

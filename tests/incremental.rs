@@ -7,7 +7,7 @@ use afterimage::backup::{BackupResult, ChangeHints, DiskRead};
 use afterimage::extent::{Extent, joined};
 use afterimage::point::Provenance;
 use afterimage::progress::Progress;
-use afterimage::source::{ChangedList, FileIdentity, HandedOver};
+use afterimage::source::{ChangedList, DiskBase, FileIdentity, HandedOver};
 use afterimage::testing::{Random, noise};
 use afterimage::units::{PackName, PointId};
 use common::{World, name, write_sparse};
@@ -45,7 +45,7 @@ fn write(content: &mut [u8], random: &mut Random) -> Extent {
 
 fn hand_over(since: PointId, extents: Vec<Extent>) -> ChangeHints {
     let list = HandedOver::List(ChangedList { since, extents: joined(extents) });
-    ChangeHints { lists: [(name("root"), list)].into(), sources: None }
+    ChangeHints { lists: [(name("root"), list)].into(), ..ChangeHints::default() }
 }
 
 fn how(result: &BackupResult) -> &DiskRead {
@@ -143,8 +143,9 @@ fn a_disk_that_nobody_wrote_to_is_not_read() {
     assert_eq!(identity(world.now()), None, "its attributes changed just now");
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(10);
     let mut sources = racy.sources.clone();
-    sources.disks.insert(name("root"), vec![identity(later).unwrap()]);
-    world.hints = ChangeHints { lists: Default::default(), sources: Some(sources.clone()) };
+    let files = vec![identity(later).unwrap()];
+    sources.disks.insert(name("root"), DiskBase::Files { files });
+    world.hints = ChangeHints { sources: Some(sources.clone()), ..ChangeHints::default() };
     let (unmodified, progress) = counted(&world);
     assert_eq!(how(&unmodified).provenance, Provenance::Unmodified);
     assert_eq!(progress.counts().read, 0);

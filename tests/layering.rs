@@ -18,6 +18,7 @@ const NOUNS: [&str; 13] = [
     "store",
     "point",
     "catalog",
+    "capture",
     "destination",
 ];
 /// Verbs join nouns, and do not use each other.

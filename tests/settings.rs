@@ -93,7 +93,7 @@ fn the_full_sample_says_what_it_means() {
     assert_eq!(web01.timezone, "Europe/Berlin");
     assert_eq!((web01.lock_days, web01.prune_max_percent), (7, 50));
     assert_eq!(web01.definition.len(), 2);
-    assert!(web01.disks[0].source.quiesced);
+    assert!(web01.disks[0].source.file().is_some_and(|file| file.quiesced));
 
     let standby = &settings.replicas[&"web01-standby".parse().expect("a name")];
     assert_eq!(standby.trigger, Trigger::AfterBackup);

@@ -1,11 +1,12 @@
 //! A disk that lies nowhere: its content is a function of a seed and the place, so that a disk of
 //! a terabyte needs no room.
 
+use afterimage::capture::{CapturedDisk, CapturedFile, DiskCapturer};
 use afterimage::extent::{Extent, push_joined};
 use afterimage::fsio::FileStat;
-use afterimage::source::{Source, SourceError};
+use afterimage::source::{DiskBase, Source, SourceError};
 use afterimage::testing::Random;
-use afterimage::units::MIB;
+use afterimage::units::{MIB, Name};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -94,6 +95,16 @@ impl Generated {
         for piece in rest.chunks_mut(REPEATED_BYTES) {
             piece.copy_from_slice(&noise[..piece.len()]);
         }
+    }
+}
+
+impl DiskCapturer for Generated {
+    fn capture(
+        &self,
+        _: &Name,
+        _: Option<&DiskBase>,
+    ) -> Result<Box<dyn CapturedDisk>, SourceError> {
+        Ok(Box::new(CapturedFile::new(Box::new(self.clone()), false)))
     }
 }
 

@@ -2,17 +2,18 @@
 //! everything is synced as ever.
 
 use crate::generated::Generated;
-use afterimage::backup::{BackupRequest, BackupResult, ChangeHints, backup_with};
+use afterimage::backup::{BackupRequest, BackupResult, ChangeHints, backup};
+use afterimage::capture::{DiskCapturer, Disks};
 use afterimage::catalog::Catalog;
 use afterimage::chunk::CutParameters;
 use afterimage::destination::{ReplicaHome, TargetKind};
 use afterimage::extent::Extent;
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::{Consistency, Provenance};
+use afterimage::point::Provenance;
 use afterimage::progress::Progress;
 use afterimage::replay::{ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate};
 use afterimage::retain::{GcOutcome, GcRequest, collect};
-use afterimage::source::{ChangedList, HandedOver, Source, SourceSpec};
+use afterimage::source::{ChangedList, HandedOver};
 use afterimage::store::{InitOptions, PackKind, Repository};
 use afterimage::units::{Name, RunId};
 use std::cell::Cell;
@@ -70,7 +71,8 @@ impl World {
     ) -> BackupResult {
         let list = ChangedList { since: before.point.id, extents: extents.to_vec() };
         let lists = [(self.disk.clone(), HandedOver::List(list))].into();
-        let hints = ChangeHints { lists, sources: Some(before.sources.clone()) };
+        let hints =
+            ChangeHints { lists, sources: Some(before.sources.clone()), read_everything: false };
         let result = self.backup_knowing(disk, hints, progress);
         assert_eq!(result.disks[0].provenance, Provenance::List, "{:?}", result.disks);
         result
@@ -83,21 +85,20 @@ impl World {
         progress: &Progress,
     ) -> BackupResult {
         self.clock.set(self.clock.get() + POINT_SECONDS);
-        let path = self.path("root.img");
-        let spec = SourceSpec { path, format: None, must_be_device: false, quiesced: false };
+        let disks: Vec<(Name, Box<dyn DiskCapturer>)> =
+            vec![(self.disk.clone(), Box::new(disk.clone()))];
         let request = BackupRequest {
             machine: &self.machine,
-            disks: vec![(self.disk.clone(), spec)],
+            capturer: &Disks::new(disks),
             hints,
             definition: Vec::new(),
-            consistency: Consistency::Offline,
             lock_until: None,
             now: jiff::Timestamp::from_second(self.clock.get()).expect("a time"),
             run: RunId::random().expect("random numbers"),
             workers: workers(),
+            history: None,
         };
-        let open = |_: &SourceSpec| Ok(Box::new(disk.clone()) as Box<dyn Source>);
-        backup_with(&self.repository, &self.catalog, &request, &open, progress).expect("a point")
+        backup(&self.repository, &self.catalog, &request, progress).expect("a point")
     }
 
     /// Brings the replica to the newest point.

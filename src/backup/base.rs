@@ -4,11 +4,12 @@
 //! it; whatever is in doubt is read in full.
 
 use super::{BackupError, BackupRequest};
+use crate::capture::{self, Captured};
 use crate::catalog::{Catalog, SourcesAt};
 use crate::extent::Extent;
 use crate::fsio::boot_id;
 use crate::point::{DiskEntry, Point, Provenance, TreeReader, TreeRef, TreeVisitor};
-use crate::source::{ChangedExtents, Evidence, HandedOver, Source};
+use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, HandedOver, Source};
 use crate::store::{Repository, StoreError};
 use crate::units::{ChunkName, Name, ObjectName, PointId, TreeName};
 use std::collections::{BTreeMap, HashSet};
@@ -18,17 +19,22 @@ use std::collections::{BTreeMap, HashSet};
 pub struct ChangeHints {
     /// Lists that were handed over, by disk. They go before everything else.
     pub lists: BTreeMap<Name, HandedOver>,
-    /// What the disks were read from when a point was made.
+    /// What was noted of the capture when a point was made.
     pub sources: Option<SourcesAt>,
+    /// Everything is read, whatever is known.
+    pub read_everything: bool,
 }
 
 impl ChangeHints {
-    /// Gives up what says where disks changed: everything is read.
-    pub fn forget_changes(&mut self) {
-        self.lists.clear();
-        if let Some(sources) = &mut self.sources {
-            sources.disks.clear();
-        }
+    /// What was noted with this point, and still counts.
+    fn bases(&self, point: PointId) -> capture::Bases {
+        let Some(noted) = self.sources.as_ref().filter(|noted| noted.point == point) else {
+            return capture::Bases::new();
+        };
+        let same_boot = noted.boot_id.is_some() && noted.boot_id == boot_id();
+        let counts = |base: &DiskBase| same_boot || base.outlives_boot();
+        let bases = noted.disks.iter().filter(|(_, base)| counts(base));
+        bases.map(|(disk, base)| (disk.clone(), base.clone())).collect()
     }
 }
 
@@ -58,6 +64,9 @@ impl Base {
             Evidence::Unmodified => Provenance::Unmodified,
             Evidence::Overlay => Provenance::Overlay,
             Evidence::List => Provenance::List,
+            Evidence::Bitmap => Provenance::Bitmap,
+            Evidence::Reflink => Provenance::Reflink,
+            Evidence::Snapshot => Provenance::Snapshot,
         }
     }
 }
@@ -68,6 +77,8 @@ pub(super) struct Bases<'a> {
     catalog: &'a Catalog,
     hints: &'a ChangeHints,
     parent: Option<&'a Point>,
+    /// What the parent's capture left.
+    noted: capture::Bases,
     /// Whether the parent can be relied on, once that was looked at.
     is_reliable: Option<bool>,
 }
@@ -79,18 +90,26 @@ impl<'a> Bases<'a> {
         request: &'a BackupRequest<'_>,
         parent: Option<&'a Point>,
     ) -> Self {
-        Self { repository, catalog, hints: &request.hints, parent, is_reliable: None }
+        let hints = &request.hints;
+        let noted = parent.map(|parent| hints.bases(parent.id)).unwrap_or_default();
+        Self { repository, catalog, hints, parent, noted, is_reliable: None }
     }
 
-    /// What `disk` can be built upon; `Err` with why it is read in full, if that is worth telling.
+    /// What the next capture must leave until its point is durable.
+    pub fn noted(&self) -> &capture::Bases {
+        &self.noted
+    }
+
+    /// What `disk` of a capture can be built upon; `Err` with why it is read in full, if that is worth telling.
     pub fn of(
         &mut self,
+        captured: &dyn Captured,
         disk: &Name,
         source: &dyn Source,
     ) -> Result<Result<Base, Option<String>>, BackupError> {
         let Some(parent) = self.parent else { return Ok(Err(None)) };
         let Some(entry) = parent.manifest.disk(disk) else { return Ok(Err(None)) };
-        let changed = match self.changed(disk, source, parent.id)? {
+        let changed = match self.changed(captured, disk, source, parent.id)? {
             Ok(changed) => changed,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -128,23 +147,24 @@ impl<'a> Bases<'a> {
 
     fn changed(
         &self,
+        captured: &dyn Captured,
         disk: &Name,
         source: &dyn Source,
         parent: PointId,
     ) -> Result<Result<ChangedExtents, Option<String>>, BackupError> {
+        if self.hints.read_everything {
+            return Ok(Err(None));
+        }
         if let Some(handed) = self.hints.lists.get(disk) {
             let list = handed.list(&source.files());
             let found = list.and_then(|list| list.within(parent, source.size_bytes()));
             return Ok(found.map_err(Some));
         }
-        let is_known =
-            |it: &&SourcesAt| it.point == parent && it.boot_id.is_some() && it.boot_id == boot_id();
-        let known = self.hints.sources.as_ref().filter(is_known);
-        let Some(before) = known.and_then(|sources| sources.disks.get(disk)) else {
-            return Ok(Err(None));
-        };
-        let changed = source.changed_since(before);
-        Ok(changed.map_err(|error| BackupError::source(disk, error))?.ok_or(None))
+        let Some(base) = self.noted.get(disk) else { return Ok(Err(None)) };
+        match captured.changed_since(disk, base).map_err(|e| BackupError::source(disk, e))? {
+            Changed::Unknown(reason) => Ok(Err(reason)),
+            Changed::Known(changed) => Ok(within(changed, source.size_bytes()).map_err(Some)),
+        }
     }
 
     /// Whether a new point may rely on everything that `parent` refers to. Where the catalog has
@@ -179,6 +199,18 @@ impl<'a> Bases<'a> {
             }
         }
         Ok(true)
+    }
+}
+
+/// Changes that a disk of `size_bytes` can have; `Err` with why these are none.
+fn within(changed: ChangedExtents, size_bytes: u64) -> Result<ChangedExtents, String> {
+    let sorted = changed.extents.windows(2).all(|pair| pair[0].end() < pair[1].start());
+    match changed.extents.last().map_or(0, Extent::end) {
+        _ if !sorted => Err("what was told of its changes is out of order".to_owned()),
+        end if end > size_bytes => {
+            Err(format!("changes were told up to byte {end} of a disk of {size_bytes}"))
+        }
+        _ => Ok(changed),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a backup failed.
 
+use crate::capture::CaptureError;
 use crate::catalog::CatalogError;
 use crate::fsio::FileError;
 use crate::progress::Cancelled;
@@ -11,6 +12,9 @@ use crate::workers::WorkerLost;
 /// Why a backup failed. There is no point of it.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
+    /// The machine could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// A disk could not be read.
     #[error("disk {disk}: {error}")]
     Source {
@@ -54,6 +58,7 @@ impl BackupError {
     /// Whether trying the same again can not help.
     pub fn is_permanent(&self) -> bool {
         match self {
+            Self::Capture(error) => error.is_permanent(),
             Self::Source { error, .. } => error.is_permanent(),
             Self::Definition(error) => error.is_permanent(),
             Self::Store(error) => error.is_permanent(),

@@ -17,6 +17,10 @@ pub(super) struct MemorySource {
 }
 
 impl MemorySource {
+    pub fn new(content: &[u8]) -> Self {
+        Self { content: content.to_owned() }
+    }
+
     pub fn read(path: &Path) -> Result<Self, BackupError> {
         let content = read_whole(&RealFileSystem, path, DEFINITION_BYTES_MAX)
             .map_err(BackupError::Definition)?;

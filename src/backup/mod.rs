@@ -2,7 +2,8 @@
 //!
 //! The order of durable steps, each of which must be done before the next: the machine's lease;
 //! packs, each one complete; every pack referred to exists; the lock that keeps the point, if it is to
-//! have one; the manifest, whose rename is the only commit; the catalog.
+//! have one; the manifest, whose rename is the only commit; the catalog; the history, which notes what
+//! the next capture can build upon; only now what the one before it was built upon may go.
 
 mod base;
 mod changes;
@@ -14,18 +15,22 @@ mod touched;
 pub use base::{ChangeHints, DiskRead};
 pub use error::BackupError;
 
-use crate::catalog::{Catalog, CatalogError, SourcesAt};
+use crate::capture::{Captured, Capturer};
+use crate::catalog::{Catalog, CatalogError, History, SourcesAt};
 use crate::fsio::{FileLock, boot_id};
 use crate::point::{
     Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, RegionContext,
     commit_hold, prepare_point,
 };
 use crate::progress::Progress;
-use crate::source::{self, Source, SourceError, SourceSpec};
+use crate::source::Source;
 use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
-use crate::units::{Breakage, DiskId, MachineId, Name, RunId, Sequence, TreeName, is_broken};
+use crate::units::{
+    Breakage, DiskId, MachineId, Name, RepositoryId, RunId, Sequence, TreeName, is_broken,
+};
 use base::Bases;
 use disk::Built;
+use file::MemorySource;
 use std::path::PathBuf;
 
 /// What to back up.
@@ -33,14 +38,12 @@ use std::path::PathBuf;
 pub struct BackupRequest<'a> {
     /// The machine.
     pub machine: &'a Name,
-    /// Its disks.
-    pub disks: Vec<(Name, SourceSpec)>,
+    /// How its disks are captured.
+    pub capturer: &'a dyn Capturer,
     /// Where they may have changed, as far as that is known. What is not known is read.
     pub hints: ChangeHints,
     /// Files of its definition that travel in the point, under their file names.
     pub definition: Vec<(Name, PathBuf)>,
-    /// How well the disks fit together, as far as the caller knows.
-    pub consistency: Consistency,
     /// Until when the new point cannot be removed; `None` for no lock.
     pub lock_until: Option<jiff::Timestamp>,
     /// The time now.
@@ -49,6 +52,8 @@ pub struct BackupRequest<'a> {
     pub run: RunId,
     /// Threads that read, cut and compress.
     pub workers: usize,
+    /// Where it is noted what the next backup can build upon; `None`: nowhere.
+    pub history: Option<&'a History>,
 }
 
 /// What a backup did.
@@ -58,8 +63,10 @@ pub struct BackupResult {
     pub point: Point,
     /// How each disk was read.
     pub disks: Vec<DiskRead>,
-    /// What the disks were read from: for the hints of the next backup.
+    /// What the capture leaves to build upon: for the hints of the next backup.
     pub sources: SourcesAt,
+    /// What the user should know of the capture, in words.
+    pub notes: Vec<String>,
     /// Damage that was met in the repository on the way; it did not stop the backup. What was
     /// missing was stored again; an object that is damaged in its pack may be part of the new
     /// point too.
@@ -68,9 +75,6 @@ pub struct BackupResult {
     /// brings the catalog up to date.
     pub not_noted: Option<CatalogError>,
 }
-
-/// How a disk is opened: [`source::open`], except where disks are no files.
-pub type OpenDisk<'a> = &'a dyn Fn(&SourceSpec) -> Result<Box<dyn Source>, SourceError>;
 
 /// Backs a machine up. When this returns, the point is durable.
 ///
@@ -83,40 +87,26 @@ pub fn backup(
     request: &BackupRequest<'_>,
     progress: &Progress,
 ) -> Result<BackupResult, BackupError> {
-    backup_with(repository, catalog, request, &source::open, progress)
-}
-
-/// As [`backup`], of disks that `open` opens.
-///
-/// # Errors
-/// As [`backup`].
-pub fn backup_with(
-    repository: &Repository,
-    catalog: &Catalog,
-    request: &BackupRequest<'_>,
-    open: OpenDisk<'_>,
-    progress: &Progress,
-) -> Result<BackupResult, BackupError> {
     let _lease = take_lease(repository, request.machine)?;
     let report = catalog.sync(repository)?;
     let parent = catalog.newest_point(request.machine)?;
     // Before anything is relied on: what is lost meanwhile must show.
     let loss_mark = catalog.loss_mark()?;
-    let sources = open_sources(request, open)?;
-    for (_, source) in &sources {
+    let bases = Bases::new(repository, catalog, request, parent.as_ref());
+    let mut captured = request.capturer.capture(bases.noted())?;
+    for (_, source) in captured.disks() {
         progress.add_total(source.size_bytes());
     }
     let sink = CountingSink { catalog, progress };
     let writer = repository.writer(&sink, request.run)?;
     let regions = RegionContext { repository, known: catalog, writer: &writer, progress };
     let context = Context { regions, catalog, workers: request.workers };
-    let bases = Bases::new(repository, catalog, request, parent.as_ref());
-    let (disks, read) = back_up_disks(&context, &sources, parent.as_ref(), bases)?;
-    let definition = back_up_definition(&context, &request.definition)?;
+    let (disks, read) = back_up_disks(&context, captured.as_ref(), parent.as_ref(), bases)?;
+    let definition = back_up_definition(&context, request, captured.definition())?;
     if !is_broken(Breakage::PointBeforePacks) {
         writer.flush()?;
     }
-    for (disk, source) in &sources {
+    for (disk, source) in captured.disks() {
         source.check_unchanged().map_err(|error| BackupError::source(disk, error))?;
     }
     let mut damages = report.damages;
@@ -135,16 +125,34 @@ pub fn backup_with(
         _ => false,
     };
     let last = Sequence(last + damages.iter().filter(is_unread).count() as u64);
-    let manifest = manifest(repository, request, (parent.as_ref(), last), disks, definition)?;
+    let content = (captured.consistency(), disks, definition);
+    let manifest = manifest(repository, request, (parent.as_ref(), last), content)?;
     let point = commit(&context, request, manifest)?;
     if is_broken(Breakage::PointBeforePacks) {
         writer.flush()?;
     }
     let not_noted = catalog.add_point(&point).err();
-    let known = |(disk, source): &OpenSource| Some((disk.clone(), source.identities(request.now)?));
-    let disks = sources.iter().filter_map(known).collect();
+    let disks = captured.bases(request.now);
     let sources = SourcesAt { point: point.id, loss_mark, boot_id: boot_id(), disks };
-    Ok(BackupResult { point, disks: read, sources, damages, not_noted })
+    let notes = settle(repository.header().id, request, captured.as_mut(), &sources);
+    Ok(BackupResult { point, disks: read, sources, notes, damages, not_noted })
+}
+
+/// Notes what the next capture can build upon, and lets go of what came before. Where it cannot be
+/// noted, nothing was left to build upon, and what came before is for the next run to clear.
+fn settle(
+    repository: RepositoryId,
+    request: &BackupRequest<'_>,
+    captured: &mut dyn Captured,
+    sources: &SourcesAt,
+) -> Vec<String> {
+    let mut notes = captured.notes();
+    let Some(history) = request.history else { return notes };
+    match history.note_sources(repository, request.machine, sources) {
+        Ok(()) => notes.extend(captured.point_is_durable()),
+        Err(error) => notes.push(format!("the next backup reads everything: {error}")),
+    }
+    notes
 }
 
 /// What all parts of a backup need.
@@ -172,33 +180,17 @@ fn take_lease(repository: &Repository, machine: &Name) -> Result<(Lease, FileLoc
     Ok((shared, repository.lock_machine(machine, "backup")?))
 }
 
-type OpenSource = (Name, Box<dyn Source>);
-
-// All of them before the first is read: a missing one must not cost the reading of the others.
-fn open_sources(
-    request: &BackupRequest<'_>,
-    open: OpenDisk<'_>,
-) -> Result<Vec<OpenSource>, BackupError> {
-    request
-        .disks
-        .iter()
-        .map(|(disk, spec)| match open(spec) {
-            Ok(source) => Ok((disk.clone(), source)),
-            Err(error) => Err(BackupError::source(disk, error)),
-        })
-        .collect()
-}
-
 fn back_up_disks(
     context: &Context<'_>,
-    sources: &[OpenSource],
+    captured: &dyn Captured,
     parent: Option<&Point>,
     mut bases: Bases<'_>,
 ) -> Result<(Vec<DiskEntry>, Vec<DiskRead>), BackupError> {
+    let sources = captured.disks();
     let mut disks = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
     for (name, source) in sources {
-        let (root, how) = back_up_disk(context, name, source.as_ref(), &mut bases)?;
+        let (root, how) = back_up_disk(context, captured, (name, source), &mut bases)?;
         let known = parent.and_then(|point| point.manifest.disk(name)).map(|disk| disk.id);
         let id = known.map_or_else(DiskId::random, Ok).map_err(StoreError::Random)?;
         let (size_bytes, provenance) = (source.size_bytes(), how.provenance);
@@ -210,13 +202,13 @@ fn back_up_disks(
 
 fn back_up_disk(
     context: &Context<'_>,
-    name: &Name,
-    source: &dyn Source,
+    captured: &dyn Captured,
+    (name, source): (&Name, &dyn Source),
     bases: &mut Bases<'_>,
 ) -> Result<(Option<TreeName>, DiskRead), BackupError> {
     let read =
         |provenance, in_full_because| DiskRead { disk: name.clone(), provenance, in_full_because };
-    let reason = match bases.of(name, source)? {
+    let reason = match bases.of(captured, name, source)? {
         Ok(base) => match disk::back_up(context, name, source, Built::On(&base)) {
             // The base cannot be read: that costs time, not the new point.
             Err(BackupError::Store(
@@ -246,11 +238,18 @@ fn note_damage(context: &Context<'_>, error: &StoreError) -> Result<(), CatalogE
 
 fn back_up_definition(
     context: &Context<'_>,
-    files: &[(Name, PathBuf)],
+    request: &BackupRequest<'_>,
+    captured: &[(Name, Vec<u8>)],
 ) -> Result<Vec<FileEntry>, BackupError> {
-    let mut entries = Vec::with_capacity(files.len());
-    for (name, path) in files {
-        let content = file::MemorySource::read(path)?;
+    let mut entries: Vec<FileEntry> = Vec::new();
+    let named = request.definition.iter().map(|(name, path)| (name, MemorySource::read(path)));
+    let captured = captured.iter().map(|(name, bytes)| (name, Ok(MemorySource::new(bytes))));
+    for (name, content) in named.chain(captured) {
+        // What the settings name goes before what was found.
+        if entries.iter().any(|entry| &entry.name == name) {
+            continue;
+        }
+        let content = content?;
         let root = disk::back_up(context, name, &content, Built::Anew(None))?;
         entries.push(FileEntry { name: name.clone(), size_bytes: content.size_bytes(), root });
     }
@@ -283,8 +282,7 @@ fn manifest(
     repository: &Repository,
     request: &BackupRequest<'_>,
     (parent, last): (Option<&Point>, Sequence),
-    disks: Vec<DiskEntry>,
-    definition: Vec<FileEntry>,
+    (consistency, disks, definition): (Consistency, Vec<DiskEntry>, Vec<FileEntry>),
 ) -> Result<Manifest, BackupError> {
     let known = parent.map(|point| point.manifest.machine_id);
     Ok(Manifest {
@@ -294,7 +292,7 @@ fn manifest(
         sequence: Sequence(last.0 + 1),
         parent: parent.map(|point| point.id),
         time: request.now,
-        consistency: request.consistency,
+        consistency,
         disks,
         definition,
         run: request.run,

@@ -2,9 +2,10 @@
 //! everything is read; nothing else depends on it.
 
 use super::{CatalogError, History};
-use crate::source::FileIdentity;
+use crate::source::DiskBase;
 use crate::units::{Name, PointId, RepositoryId};
 use rusqlite::{OptionalExtension, params};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 
 pub(super) const MIGRATION: &str = "
@@ -26,8 +27,18 @@ pub struct SourcesAt {
     /// The [`boot_id`](crate::fsio::boot_id) then. A power cut can take back the time of a write,
     /// and keep what was written: files are known again only within one run of the system.
     pub boot_id: Option<String>,
-    /// The files of each disk that is known again by them, in the order of its chain.
-    pub disks: BTreeMap<Name, Vec<FileIdentity>>,
+    /// What the next capture of each disk can build upon.
+    #[serde(deserialize_with = "known_bases")]
+    pub disks: BTreeMap<Name, DiskBase>,
+}
+
+/// Nothing is known of a disk whose base this program cannot read.
+fn known_bases<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<Name, DiskBase>, D::Error> {
+    let noted = BTreeMap::<Name, serde_json::Value>::deserialize(deserializer)?;
+    let known = |(disk, base)| Some((disk, DiskBase::from_json(base)?));
+    Ok(noted.into_iter().filter_map(known).collect())
 }
 
 impl History {

@@ -2,10 +2,9 @@
 
 use super::error::{DefinitionNameReason, known};
 use super::run::{About, Done, RunResult, execute, now};
-use super::{OperationError, damage, open};
+use super::{OperationError, capture, damage, open};
 use crate::backup::{BackupRequest, ChangeHints, DiskRead, backup};
 use crate::catalog::{History, RunKind};
-use crate::point::Consistency;
 use crate::progress::Progress;
 use crate::report::PointAt;
 use crate::retain::lock_until;
@@ -52,23 +51,22 @@ fn run_backup(
     let id = open.repository.header().id;
     // Without what it knows everything is read; whoever keeps the run's record tells what is wrong.
     let history = History::open(&settings.state_dir).ok();
-    let mut hints = ChangeHints {
+    let hints = ChangeHints {
         lists: lists(place),
         sources: history.as_ref().and_then(|history| history.sources(id, machine).ok()?),
+        read_everything: reading == Reading::Full,
     };
-    if reading == Reading::Full {
-        hints.forget_changes();
-    }
+    let capturer = capture::capturer(place)?;
     let request = BackupRequest {
         machine,
-        disks: open::source_specs(settings, machine)?,
+        capturer: capturer.as_ref(),
         hints,
         definition,
-        consistency: consistency(place),
         lock_until: lock_until(now, place.lock_days),
         now,
         run,
         workers: open::workers(),
+        history: history.as_ref(),
     };
     let result = backup(&open.repository, &open.catalog, &request, progress)
         .map_err(|error| damage::with_points(&open, error.into()))?;
@@ -76,11 +74,7 @@ fn run_backup(
     done.warnings = result.damages.iter().map(|found| damage::describe(&open, found)).collect();
     let in_full = result.disks.iter().filter_map(in_full);
     done.warnings.extend(in_full);
-    if let Some(history) = history
-        && let Err(error) = history.note_sources(id, machine, &result.sources)
-    {
-        done.warnings.push(format!("the next backup reads everything: {error}"));
-    }
+    done.warnings.extend(result.notes);
     Ok(done)
 }
 
@@ -88,7 +82,7 @@ fn run_backup(
 fn lists(machine: &MachineSettings) -> BTreeMap<Name, HandedOver> {
     let disks = machine.disks.iter();
     let list = |disk: &DiskSettings| {
-        Some((disk.name.clone(), HandedOver::File(disk.source.changed.clone()?)))
+        Some((disk.name.clone(), HandedOver::File(disk.source.file()?.changed.clone()?)))
     };
     disks.filter_map(list).collect()
 }
@@ -96,15 +90,6 @@ fn lists(machine: &MachineSettings) -> BTreeMap<Name, HandedOver> {
 fn in_full(read: &DiskRead) -> Option<String> {
     let reason = read.in_full_because.as_ref()?;
     Some(format!("disk {} was read in full: {reason}", read.disk))
-}
-
-/// An image that nobody writes to is whole. What the user vouches for may be a snapshot of a
-/// running machine: it is like a disk after a power cut.
-fn consistency(machine: &MachineSettings) -> Consistency {
-    match machine.disks.iter().any(|disk| disk.source.quiesced) {
-        true => Consistency::CrashConsistent,
-        false => Consistency::Offline,
-    }
 }
 
 /// Whether the files of every definition can travel under their own names.

@@ -45,6 +45,17 @@ pub enum OperationError {
         /// What is wrong with its name.
         reason: DefinitionNameReason,
     },
+    /// A kind of source that is still to come.
+    #[error(
+        "machine {machine}: this version of afterimage cannot capture a source of the kind \
+        `{kind}`; give an image or a device"
+    )]
+    CannotCapture {
+        /// The machine.
+        machine: Name,
+        /// The kind.
+        kind: &'static str,
+    },
     /// The repository failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -240,6 +251,7 @@ impl OperationError {
         match self {
             Self::UnknownName { .. }
             | Self::DefinitionName { .. }
+            | Self::CannotCapture { .. }
             | Self::Note { .. }
             | Self::KeyFileShared { .. }
             | Self::NewPassphraseNeeded
@@ -362,6 +374,7 @@ impl OperationError {
             | Self::FileExists { .. }
             | Self::File(_)
             | Self::Differs { .. }
+            | Self::CannotCapture { .. }
             | Self::DamageFound { .. } => Root::Other,
         }
     }

@@ -5,6 +5,7 @@
 //! warning.
 
 mod backup;
+mod capture;
 mod catalog;
 mod copy;
 mod damage;

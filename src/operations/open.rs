@@ -4,8 +4,7 @@ use super::OperationError;
 use super::error::{CatalogProblem, known};
 use crate::catalog::{self, Catalog, CatalogError, History};
 use crate::fsio::{FileLock, FileSystem, RealFileSystem};
-use crate::settings::{EncryptionSettings, PlaceKind, RepositorySettings, Settings};
-use crate::source::{ImageFormat, SourceSpec};
+use crate::settings::{EncryptionSettings, RepositorySettings, Settings};
 use crate::store::{Layout, Repository, Secret, StoreError};
 use crate::units::{Name, RepositoryId};
 use std::path::{Path, PathBuf};
@@ -154,25 +153,4 @@ pub(super) fn secret(
         EncryptionSettings::KeyFile(path) => Some(Secret::from_key_file(fs, path)?),
         EncryptionSettings::PassphraseFile(path) => Some(Secret::from_passphrase_file(fs, path)?),
     })
-}
-
-/// The disks of a machine, as the sources that they are read from.
-pub(super) fn source_specs(
-    settings: &Settings,
-    machine: &Name,
-) -> Result<Vec<(Name, SourceSpec)>, OperationError> {
-    let (_, machine) = known(settings, "machine", &settings.machines, machine.as_str())?;
-    let specs = machine.disks.iter().map(|disk| {
-        let source = &disk.source;
-        let is_device = source.kind == PlaceKind::Device;
-        let spec = SourceSpec {
-            path: source.path.clone(),
-            // A device is read as it is, whatever its guest made its content look like.
-            format: if is_device { Some(ImageFormat::Raw) } else { source.format },
-            must_be_device: is_device,
-            quiesced: source.quiesced,
-        };
-        (disk.name.clone(), spec)
-    });
-    Ok(specs.collect())
 }

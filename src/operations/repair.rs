@@ -1,10 +1,10 @@
 //! Repairing a repository, with all that the settings know of where its content may still be.
 
 use super::error::known;
-use super::open::{self, OpenRepository, open_repository, workers};
+use super::open::{OpenRepository, open_repository, workers};
 use super::run::{About, Done, RunResult, execute, now};
 use super::verify_repository::{Judgement, record};
-use super::{OperationError, Tell};
+use super::{OperationError, Tell, capture};
 use crate::catalog::{RunKind, RunStatus, VerifiedHow};
 use crate::point::Point;
 use crate::progress::Progress;
@@ -133,7 +133,7 @@ fn own_disks<'a>(settings: &Settings, name: &Name) -> Result<Vec<HealSource<'a>>
         }
     }
     for machine in machines() {
-        for (disk, spec) in open::source_specs(settings, &machine.name)? {
+        for (disk, spec) in capture::source_specs(settings, &machine.name)? {
             let what = format!("the source of disk {disk} of machine {}", machine.name);
             sources.push(disk_source(what, (machine.name.clone(), disk), spec));
         }

@@ -160,5 +160,5 @@ fn kind(kind: PlaceKind) -> TargetKind {
 /// All sources of all machines that are there now.
 fn sources(settings: &Settings, fs: &dyn FileSystem) -> Vec<FileStat> {
     let disks = settings.machines.values().flat_map(|machine| &machine.disks);
-    disks.filter_map(|disk| fs.stat(&disk.source.path).ok().flatten()).collect()
+    disks.filter_map(|disk| fs.stat(&disk.source.file()?.path).ok().flatten()).collect()
 }

@@ -169,9 +169,9 @@ fn tell_missing(missing: &[Missing], done: &mut Done) {
 fn protected(settings: &Settings, fs: &dyn FileSystem) -> Vec<(FileStat, String)> {
     let sources = settings.machines.values().flat_map(|machine| {
         let disks = machine.disks.iter();
-        disks.map(|disk| {
+        disks.filter_map(|disk| {
             let what = format!("the source of disk {} of machine {}", disk.name, machine.name);
-            (disk.source.path.clone(), what)
+            Some((disk.source.file()?.path.clone(), what))
         })
     });
     let targets = settings.replicas.values().flat_map(|replica| {

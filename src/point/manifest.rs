@@ -15,8 +15,10 @@ use std::collections::BTreeSet;
 const MAGIC: &[u8; 8] = b"AIPOINT\0";
 /// Of a point whose disks were all read in full. A program that knows only this one reads it.
 const FORMAT_FULL_READ: u32 = 1;
+/// Of a point whose disks were read by what the first version with such points could know.
+const FORMAT_CHANGES: u32 = 2;
 /// Of every other point.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// A longer manifest was not written by afterimage.
 const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DISKS_MAX: usize = 1024;
@@ -46,6 +48,23 @@ pub enum Provenance {
     Overlay,
     /// A list was handed over.
     List,
+    /// A dirty bitmap of the running machine told.
+    Bitmap,
+    /// The blocks that two clones of the image share told.
+    Reflink,
+    /// The snapshots of the volume told.
+    Snapshot,
+}
+
+impl Provenance {
+    /// The first format of a point that can hold it.
+    fn format(self) -> u32 {
+        match self {
+            Self::FullRead => FORMAT_FULL_READ,
+            Self::Unmodified | Self::Overlay | Self::List => FORMAT_CHANGES,
+            Self::Bitmap | Self::Reflink | Self::Snapshot => FORMAT,
+        }
+    }
 }
 
 /// A disk in a point.
@@ -143,8 +162,8 @@ impl Manifest {
 
     /// The format that it is written in: the first one that can hold it.
     fn format(&self) -> u32 {
-        let in_full = |disk: &DiskEntry| disk.provenance == Provenance::FullRead;
-        if self.disks.iter().all(in_full) { FORMAT_FULL_READ } else { FORMAT }
+        let formats = self.disks.iter().map(|disk| disk.provenance.format());
+        formats.max().unwrap_or(FORMAT_FULL_READ)
     }
 
     /// Whether it can be one of this repository, wherever it was read.
@@ -252,7 +271,7 @@ pub fn load_point(repository: &Repository, id: PointId) -> Result<Point, StoreEr
 
 fn decode(repository: &Repository, mut bytes: Vec<u8>) -> Result<Manifest, String> {
     let format = match document_format(&bytes) {
-        Some(FORMAT_FULL_READ) => FORMAT_FULL_READ,
+        Some(format @ (FORMAT_FULL_READ | FORMAT_CHANGES)) => format,
         _ => FORMAT,
     };
     let json = open_document(repository.keys(), MAGIC, format, &mut bytes)?;

@@ -247,11 +247,12 @@ fn claim_sources(machines: &[MachineDraft], findings: &mut Findings<'_>) -> Clai
         let mut own = Claims::new();
         for disk in &machine.disks.disks {
             let Some(source) = &disk.place else { continue };
-            let path = normalised(&source.value.path);
+            let Some(file) = source.value.file() else { continue };
+            let path = normalised(&file.path);
             let claim = || Claim { what: disk_label(disk, &owner), at: source.at.clone() };
             match own.get(&path) {
                 Some(first) => {
-                    conflict(&claim().what, &source.value.path, &source.at, first, findings);
+                    conflict(&claim().what, &file.path, &source.at, first, findings);
                 }
                 None => {
                     own.insert(path.clone(), claim());

@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{DiskSettings, MachineSettings, PlaceKind, Schedule, SourceSettings};
-use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, values};
-use crate::source::ImageFormat;
+use super::types::{DiskSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings};
+use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, source, values};
 use crate::units::{Keep, Name};
-
-/// Sources of the design that are still to come.
-const LATER_SOURCES: [&str; 4] = ["nbd", "qemu", "libvirt", "snapshot"];
 
 const WORDS: DiskWords = DiskWords {
     place_key: "source",
@@ -32,6 +28,7 @@ pub(super) struct MachineDraft {
     lock_days: u32,
     prune_max_percent: u8,
     definition: Vec<PathBuf>,
+    libvirt: Option<LibvirtSettings>,
 }
 
 impl MachineDraft {
@@ -51,6 +48,7 @@ impl MachineDraft {
             prune_max_percent: self.prune_max_percent,
             definition: self.definition,
             disks: disks.collect::<Option<_>>()?,
+            libvirt: self.libvirt,
         })
     }
 }
@@ -82,9 +80,18 @@ pub(super) fn read(
         .field("definition")
         .map(|field| definition(&field, context.folder, findings))
         .unwrap_or_default();
-    let disks = named::disks(&mut reader, &WORDS, findings, |field, findings| {
-        source(field, context, findings)
-    });
+    let libvirt = reader.field("source");
+    let is_whole = libvirt.is_some();
+    let libvirt = libvirt.and_then(|field| source::of_machine(&field, findings));
+    let disks = if is_whole {
+        found_by_itself(&mut reader, findings)
+    } else {
+        named::disks(&mut reader, &WORDS, findings, |field, findings| {
+            source::of_disk(field, context, findings)
+        })
+    };
+    let sources: Vec<_> = disks.disks.iter().filter_map(|disk| disk.place.as_ref()).collect();
+    source::check_together(&sources, findings);
     reader.finish(findings);
     MachineDraft {
         name,
@@ -96,40 +103,20 @@ pub(super) fn read(
         lock_days,
         prune_max_percent,
         definition,
+        libvirt,
     }
 }
 
-fn source(
-    field: &Field<'_>,
-    context: &Context<'_>,
+/// The disks of a machine whose source names them.
+fn found_by_itself(
+    reader: &mut TableReader<'_>,
     findings: &mut Findings<'_>,
-) -> Option<Located<SourceSettings>> {
-    let mut place = named::place(field, &LATER_SOURCES, context, findings)?;
-    let format_field = place.reader.field("format");
-    let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
-    let changed = place.reader.field("changed");
-    let changed = changed.map(|field| values::path(&field, context.folder, findings));
-    let format = match (format_field, place.kind) {
-        (Some(field), PlaceKind::Image) => {
-            let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
-            values::choice(&field, &formats, findings)
-        }
-        (Some(field), PlaceKind::Device) => {
-            let message = "`format` is only for images: a device is read as it is";
-            findings.wrong_hint(&field.key_at, message, "leave out `format`");
-            None
-        }
-        (None, _) => None,
-    };
-    place.reader.finish(findings);
-    let value = SourceSettings {
-        path: place.path.value,
-        kind: place.kind,
-        format,
-        quiesced: quiesced.flatten().unwrap_or(false),
-        changed: changed.flatten().map(|path| path.value),
-    };
-    Some(Located { value, at: place.path.at })
+) -> DisksDraft<SourceSettings> {
+    if let Some(field) = reader.field("disk") {
+        let message = format!("{} has a `source` of its own, which names its disks", reader.what);
+        findings.wrong_hint(&field.key_at, message, "leave out `source`, or all of its disks");
+    }
+    DisksDraft { disks: Vec::new(), complete: false }
 }
 
 fn keep(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Keep> {

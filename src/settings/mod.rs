@@ -16,14 +16,16 @@ mod problem;
 mod reader;
 mod replica;
 mod repository;
+mod source;
 mod syntax;
 mod types;
 mod values;
 
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
-    DiskSettings, EncryptionSettings, MachineSettings, PlaceKind, ReplicaDiskSettings,
-    ReplicaSettings, RepositorySettings, Schedule, Settings, SourceSettings, Trigger,
+    DiskSettings, EncryptionSettings, FileSettings, LibvirtSettings, MachineSettings, NbdSettings,
+    PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaSettings, RepositorySettings, Schedule,
+    Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
 };
 
 use std::io::Read;

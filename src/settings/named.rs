@@ -159,9 +159,8 @@ pub(super) fn place<'a>(
     findings: &mut Findings<'_>,
 ) -> Option<Place<'a>> {
     let key = field.key;
-    let example =
-        format!("{key} = {{ image = \"/srv/vm/web01.raw\" }} or {{ device = \"/dev/vg0/web01\" }}");
-    let mut reader = field.table(format!("this `{key}`"), &example, findings)?;
+    let example = place_example(key);
+    let mut reader = place_table(field, findings)?;
     if let Some((kind, at)) = later.iter().find_map(|kind| Some((kind, reader.has(kind)?))) {
         let message = values::unsupported(&format!("the {key} `{kind}`"));
         findings.wrong_hint(&at, message, format!("a {key} can be `image` or `device`"));
@@ -194,9 +193,22 @@ pub(super) fn place<'a>(
     }
 }
 
+fn place_example(key: &str) -> String {
+    format!("{key} = {{ image = \"/srv/vm/web01.raw\" }} or {{ device = \"/dev/vg0/web01\" }}")
+}
+
+/// The table that says where a disk is.
+pub(super) fn place_table<'a>(
+    field: &Field<'a>,
+    findings: &mut Findings<'_>,
+) -> Option<TableReader<'a>> {
+    let key = field.key;
+    field.table(format!("this `{key}`"), &place_example(key), findings)
+}
+
 /// Marks the keys that go with a path, when the path itself is wrong: they are not unknown.
 fn known_elsewhere(reader: &mut TableReader<'_>) {
-    for key in ["format", "quiesced", "changed"] {
+    for key in ["format", "quiesced", "changed", "snapshot"] {
         reader.field(key);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::problem::Problem;
 use crate::source::ImageFormat;
@@ -74,8 +75,10 @@ pub struct MachineSettings {
     pub prune_max_percent: u8,
     /// Files that travel in each point; at most [`super::DEFINITION_FILES_MAX`].
     pub definition: Vec<PathBuf>,
-    /// Its disks; at least one, no name twice.
+    /// Its disks; at least one unless they are found by itself, no name twice.
     pub disks: Vec<DiskSettings>,
+    /// The domain that all its disks are found by.
+    pub libvirt: Option<LibvirtSettings>,
 }
 
 /// A disk of a machine.
@@ -89,7 +92,30 @@ pub struct DiskSettings {
 
 /// Where a disk is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceSettings {
+pub enum SourceSettings {
+    /// An image file or a device to which nobody writes.
+    File(FileSettings),
+    /// An export of an NBD server.
+    Nbd(NbdSettings),
+    /// A running QEMU.
+    Qemu(QemuSettings),
+    /// A snapshot that commands of the user make.
+    Snapshot(SnapshotSettings),
+}
+
+impl SourceSettings {
+    /// The file or device that it is.
+    pub fn file(&self) -> Option<&FileSettings> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Nbd(_) | Self::Qemu(_) | Self::Snapshot(_) => None,
+        }
+    }
+}
+
+/// A disk in an image file or a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSettings {
     /// The image file or device.
     pub path: PathBuf,
     /// Which of the two it is.
@@ -100,6 +126,65 @@ pub struct SourceSettings {
     pub quiesced: bool,
     /// A file with a list of what changed since a point, which a tool of the user's writes.
     pub changed: Option<PathBuf>,
+    /// A clone of it is read, which shares its blocks.
+    pub cloned: bool,
+}
+
+/// An export of an NBD server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NbdSettings {
+    /// Its address, as the NBD URI specification has it.
+    pub uri: String,
+    /// How the connection is secured; `None`: as the address says.
+    pub tls: Option<TlsSettings>,
+}
+
+/// How a connection is secured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// PEM file: certificates of the authorities that may have signed the server's.
+    pub authority: PathBuf,
+    /// PEM files of the client's own certificates, and of their key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the server's certificate must hold; `None`: the one of the address.
+    pub server_name: Option<String>,
+}
+
+/// A disk of a running QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuSettings {
+    /// Socket of its QMP monitor.
+    pub qmp: PathBuf,
+    /// Device, or block node, of the disk.
+    pub device: String,
+    /// Socket of the guest agent; `None`: the guest is never frozen.
+    pub agent: Option<PathBuf>,
+    /// For how long at most its file systems are frozen.
+    pub freeze_timeout: Duration,
+}
+
+/// A domain of libvirt, whose disks are found by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibvirtSettings {
+    /// Its name or UUID.
+    pub domain: String,
+    /// How libvirt is reached.
+    pub uri: String,
+    /// For how long at most its file systems are frozen.
+    pub freeze_timeout: Duration,
+}
+
+/// Commands that make a snapshot of a disk. They are run by `/bin/sh -c`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// Makes a snapshot.
+    pub create: String,
+    /// Where it can be read; a device or file, whose name may hold variables.
+    pub path: String,
+    /// Removes a snapshot.
+    pub remove: String,
+    /// Prints where a snapshot differs from an older one.
+    pub changed: Option<String>,
 }
 
 /// What holds a disk.

@@ -158,7 +158,8 @@ pub(super) fn duration(field: &Field<'_>, findings: &mut Findings<'_>) -> Option
     let parsed = parse_duration(text);
     if parsed.is_none() {
         let message = format!("{} is not a length of time", quoted(text));
-        let hint = format!("for example: {example}; units are minutes, hours, days and weeks");
+        let hint =
+            format!("for example: {example}; units are seconds, minutes, hours, days and weeks");
         findings.wrong_hint(&field.at, message, hint);
     }
     parsed
@@ -169,6 +170,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
     let unit_s: u64 = match text[digits..].trim() {
+        "s" | "second" | "seconds" => 1,
         "min" | "minute" | "minutes" => 60,
         "h" | "hour" | "hours" => 3600,
         "d" | "day" | "days" => 86_400,

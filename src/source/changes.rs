@@ -22,6 +22,12 @@ pub enum Evidence {
     Overlay,
     /// A list that was handed over.
     List,
+    /// A dirty bitmap that whoever writes to the disk keeps.
+    Bitmap,
+    /// Which blocks two clones of an image share.
+    Reflink,
+    /// What the snapshots of a volume told of their difference.
+    Snapshot,
 }
 
 /// Where a disk may differ from what it was.
@@ -31,6 +37,15 @@ pub struct ChangedExtents {
     pub extents: Vec<Extent>,
     /// How that is known.
     pub evidence: Evidence,
+}
+
+/// What is known of the changes of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Where they can be.
+    Known(ChangedExtents),
+    /// Nothing; why, in words, where that is worth telling.
+    Unknown(Option<String>),
 }
 
 /// By what a file that a disk was read from is known again, unmodified.

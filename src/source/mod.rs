@@ -4,6 +4,7 @@
 //! Invariant: what is reported as zeros reads as zeros; doubt means data. A short read, a file
 //! that was cut off or a table that contradicts itself is an error, never zeros.
 
+mod base;
 mod changes;
 mod direct;
 mod error;
@@ -15,7 +16,8 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use changes::{ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use base::DiskBase;
+pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
 pub use error::SourceError;
 
 use crate::extent::Extent;

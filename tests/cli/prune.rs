@@ -3,9 +3,9 @@
 use crate::common::name;
 use crate::world::{World, damage};
 use afterimage::backup::{BackupRequest, ChangeHints, backup};
+use afterimage::capture::Disks;
 use afterimage::catalog::Catalog;
 use afterimage::fsio::RealFileSystem;
-use afterimage::point::Consistency;
 use afterimage::progress::Progress;
 use afterimage::source::SourceSpec;
 use afterimage::store::Repository;
@@ -24,14 +24,14 @@ fn make_points(world: &World, times: &[&str]) {
         let source = SourceSpec { path, format: None, must_be_device: false, quiesced: false };
         let request = BackupRequest {
             machine: &machine,
-            disks: vec![(name("root"), source)],
+            capturer: &Disks::of_files([(name("root"), source)]),
             hints: ChangeHints::default(),
             definition: Vec::new(),
-            consistency: Consistency::Offline,
             lock_until: None,
             now: time.parse().unwrap(),
             run: RunId::random().unwrap(),
             workers: 1,
+            history: None,
         };
         backup(&repository, &catalog, &request, &Progress::default()).unwrap();
     }

@@ -5,11 +5,12 @@ pub mod files;
 pub mod template;
 
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, ChangeHints, backup};
+use afterimage::capture::Disks;
 use afterimage::catalog::{Catalog, CatalogContents, SecondCatalog};
 use afterimage::chunk::CutParameters;
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::{Consistency, Point};
+use afterimage::point::Point;
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreError, RestoreOptions, plan_restore, restore};
 use afterimage::replay::{
@@ -187,14 +188,14 @@ impl World {
         };
         let request = BackupRequest {
             machine: &machine,
-            disks: disks.iter().map(spec).collect(),
+            capturer: &Disks::of_files(disks.iter().map(spec)),
             hints: self.hints.clone(),
             definition: Vec::new(),
-            consistency: Consistency::Offline,
             lock_until: self.lock_until,
             now: self.now(),
             run: RunId::random().unwrap(),
             workers: self.workers,
+            history: None,
         };
         backup(&repository, &self.catalog(&repository), &request, progress)
     }

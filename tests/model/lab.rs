@@ -2,11 +2,12 @@
 //! file system.
 
 use afterimage::backup::{BackupRequest, ChangeHints, backup};
+use afterimage::capture::Disks;
 use afterimage::catalog::{Catalog, SourcesAt};
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::extent::{Extent, push_joined};
 use afterimage::fsio::{FileSystem, RealFileSystem};
-use afterimage::point::{Consistency, Point};
+use afterimage::point::Point;
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::replay::{ReplicaSession, ReplicateRequest, TargetSpec, replicate};
@@ -85,14 +86,14 @@ impl Lab {
         let content = std::fs::read(&path)?;
         let request = BackupRequest {
             machine: &name(MACHINES[machine]),
-            disks: vec![(name("root"), spec)],
+            capturer: &Disks::of_files([(name("root"), spec)]),
             hints: self.hints(&catalog, machine, &content, clock)?,
             definition: Vec::new(),
-            consistency: Consistency::Offline,
             now: self.time(clock),
             lock_until: None,
             run: RunId::random()?,
             workers: 1,
+            history: None,
         };
         let done = backup(&repository, &catalog, &request, &Progress::default())?;
         let mut backed_up = self.backed_up.lock().unwrap();

@@ -7,7 +7,6 @@ use crate::lab::{
 use afterimage::backup::{BackupRequest, ChangeHints, backup};
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::FileSystem;
-use afterimage::point::Consistency;
 use afterimage::progress::Progress;
 use afterimage::recover::{RestoreOptions, plan_restore, restore};
 use afterimage::replay::{ReplicaSession, ReplicateRequest, Replicated, TargetSpec, replicate};
@@ -63,14 +62,14 @@ impl Lab {
         };
         let request = BackupRequest {
             machine: &name(MACHINES[machine]),
-            disks: self.machines[machine].keys().map(spec).collect(),
+            capturer: &Disks::of_files(self.machines[machine].keys().map(spec)),
             hints: ChangeHints::default(),
             definition: Vec::new(),
-            consistency: Consistency::Offline,
             now: self.time(),
             lock_until: None,
             run: RunId::random()?,
             workers: 1,
+            history: None,
         };
         let done = backup(&repository, &catalog, &request, &Progress::default())?;
         Ok(Done::Made(machine, done.point.id))

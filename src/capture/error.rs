@@ -1,0 +1,32 @@
+//! Why a machine could not be captured.
+
+use crate::source::SourceError;
+use crate::units::Name;
+
+/// Why a machine could not be captured. Nothing of the capture is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A disk could not be held.
+    #[error("disk {disk}: {error}")]
+    Disk {
+        /// The disk.
+        disk: Name,
+        /// The reason.
+        #[source]
+        error: Box<SourceError>,
+    },
+}
+
+impl CaptureError {
+    /// Of one disk.
+    pub fn disk(disk: &Name, error: SourceError) -> Self {
+        Self::Disk { disk: disk.clone(), error: Box::new(error) }
+    }
+
+    /// Whether trying the same again can not help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Disk { error, .. } => error.is_permanent(),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Reads where a disk, or all disks of a machine, are read: `source = { … }`.
+
+use std::time::Duration;
+
+use super::findings::{Findings, quoted, ticked};
+use super::named::{self, Context};
+use super::reader::{Field, Located, TableReader};
+use super::types::{
+    FileSettings, LibvirtSettings, NbdSettings, PlaceKind, QemuSettings, SnapshotSettings,
+    SourceSettings, TlsSettings,
+};
+use super::values;
+use crate::source::ImageFormat;
+
+/// Sources of the design that are still to come, by the key or the word that asks for them.
+const LATER_SOURCES: [&str; 5] = ["nbd", "qemu", "libvirt", "snapshot", "reflink"];
+
+const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+const LIBVIRT_URI_DEFAULT: &str = "qemu:///system";
+/// Longest command, address or name, in bytes.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+const QEMU_EXAMPLE: &str = "qemu = { qmp = \"/run/web01.qmp\", device = \"drive0\" }";
+const LIBVIRT_EXAMPLE: &str = "source = { libvirt = { domain = \"web01\" } }";
+const SNAPSHOT_EXAMPLE: &str =
+    "snapshot = { create = \"…\", path = \"/dev/vg0/web01-afterimage\", remove = \"…\" }";
+
+/// Reads the source of one disk.
+pub(super) fn of_disk(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Located<SourceSettings>> {
+    let mut reader = named::place_table(field, findings)?;
+    let is_file = reader.has("image").or_else(|| reader.has("device")).is_some();
+    if let Some(at) = reader.has("libvirt").filter(|_| !is_later("libvirt")) {
+        let message = "a libvirt domain is the source of a whole machine, not of one disk";
+        let hint = format!("write {LIBVIRT_EXAMPLE} below [machine.NAME], and no disks");
+        findings.wrong_hint(&at, message, hint);
+        return None;
+    }
+    let kinds = ["nbd", "qemu", "libvirt", "snapshot"];
+    let kind = kinds.into_iter().find(|kind| reader.has(kind).is_some()).filter(|_| !is_file);
+    let Some(kind) = kind else { return file(field, context, findings) };
+    if refuse_later(kind, &reader, findings) {
+        return None;
+    }
+    let inner = reader.field(kind)?;
+    let value = match kind {
+        "nbd" => nbd(&inner, &mut reader, context, findings).map(SourceSettings::Nbd),
+        "qemu" => qemu(&inner, context, findings).map(SourceSettings::Qemu),
+        _ => snapshot(&inner, findings).map(SourceSettings::Snapshot),
+    };
+    reader.finish(findings);
+    Some(Located { value: value?, at: inner.at })
+}
+
+/// Reads the source of a machine that finds its disks by itself.
+pub(super) fn of_machine(
+    field: &Field<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<LibvirtSettings> {
+    let mut reader = field.table("this `source`".to_owned(), LIBVIRT_EXAMPLE, findings)?;
+    if refuse_later("libvirt", &reader, findings) {
+        return None;
+    }
+    let inner = reader.required("libvirt", LIBVIRT_EXAMPLE);
+    let found = inner.and_then(|field| libvirt(&field, findings));
+    reader.finish(findings);
+    found
+}
+
+fn is_later(kind: &str) -> bool {
+    LATER_SOURCES.contains(&kind)
+}
+
+fn refuse_later(kind: &str, reader: &TableReader<'_>, findings: &mut Findings<'_>) -> bool {
+    let Some(at) = reader.has(kind).filter(|_| is_later(kind)) else { return false };
+    let message = values::unsupported(&format!("the source `{kind}`"));
+    findings.wrong_hint(&at, message, "a source can be `image` or `device`");
+    true
+}
+
+fn file(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Located<SourceSettings>> {
+    let mut place = named::place(field, &[], context, findings)?;
+    let format_field = place.reader.field("format");
+    let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
+    let changed = place.reader.field("changed");
+    let changed = changed.map(|field| values::path(&field, context.folder, findings));
+    let cloned = place.reader.field("snapshot").is_some_and(|field| clone(&field, findings));
+    let format = match (format_field, place.kind) {
+        (Some(field), PlaceKind::Image) => {
+            let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
+            values::choice(&field, &formats, findings)
+        }
+        (Some(field), PlaceKind::Device) => {
+            let message = "`format` is only for images: a device is read as it is";
+            findings.wrong_hint(&field.key_at, message, "leave out `format`");
+            None
+        }
+        (None, _) => None,
+    };
+    place.reader.finish(findings);
+    let value = SourceSettings::File(FileSettings {
+        path: place.path.value,
+        kind: place.kind,
+        format,
+        quiesced: quiesced.flatten().unwrap_or(false),
+        changed: changed.flatten().map(|path| path.value),
+        cloned,
+    });
+    Some(Located { value, at: place.path.at })
+}
+
+/// Whether the image is cloned: `snapshot = "reflink"`.
+fn clone(field: &Field<'_>, findings: &mut Findings<'_>) -> bool {
+    let is_chosen = values::choice(field, &[("reflink", ())], findings).is_some();
+    if is_chosen && is_later("reflink") {
+        let message = values::unsupported("the snapshot \"reflink\"");
+        findings.wrong_hint(&field.at, message, "leave out `snapshot`");
+    }
+    is_chosen
+}
+
+fn nbd(
+    field: &Field<'_>,
+    reader: &mut TableReader<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<NbdSettings> {
+    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings);
+    let tls = match reader.field("tls") {
+        Some(field) => Some(tls(&field, context, findings)?),
+        None => None,
+    };
+    Some(NbdSettings { uri: uri?, tls })
+}
+
+fn tls(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<TlsSettings> {
+    let example = "tls = { authority = \"/etc/afterimage/nbd-ca.pem\" }";
+    let mut reader = field.table("`tls`".to_owned(), example, findings)?;
+    let path = |field: Option<Field<'_>>, findings: &mut Findings<'_>| {
+        field.and_then(|field| Some(values::path(&field, context.folder, findings)?.value))
+    };
+    let authority = path(reader.required("authority", example), findings);
+    let (certificates, key) = (reader.field("certificates"), reader.field("key"));
+    if let (Some(alone), None) | (None, Some(alone)) = (&certificates, &key) {
+        let message = format!("{} is of no use alone", ticked(alone.key));
+        findings.wrong_hint(&alone.key_at, message, "give both `certificates` and `key`");
+    }
+    let identity = (path(certificates, findings), path(key, findings));
+    let server_name = reader.field("server_name");
+    let server_name =
+        server_name.and_then(|field| text(&field, "server_name = \"host\"", findings));
+    reader.finish(findings);
+    let identity = match identity {
+        (Some(certificates), Some(key)) => Some((certificates, key)),
+        _ => None,
+    };
+    Some(TlsSettings { authority: authority?, identity, server_name })
+}
+
+fn qemu(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<QemuSettings> {
+    let mut reader = field.table("`qemu`".to_owned(), QEMU_EXAMPLE, findings)?;
+    let path = |field: Option<Field<'_>>, findings: &mut Findings<'_>| {
+        field.and_then(|field| Some(values::path(&field, context.folder, findings)?.value))
+    };
+    let qmp = path(reader.required("qmp", QEMU_EXAMPLE), findings);
+    let agent = path(reader.field("agent"), findings);
+    let device = reader.required("device", QEMU_EXAMPLE);
+    let device = device.and_then(|field| text(&field, QEMU_EXAMPLE, findings));
+    let freeze_timeout = freeze_timeout(&mut reader, findings);
+    reader.finish(findings);
+    Some(QemuSettings { qmp: qmp?, device: device?, agent, freeze_timeout })
+}
+
+fn libvirt(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<LibvirtSettings> {
+    let mut reader = field.table("`libvirt`".to_owned(), LIBVIRT_EXAMPLE, findings)?;
+    let domain = reader.required("domain", LIBVIRT_EXAMPLE);
+    let domain = domain.and_then(|field| text(&field, "domain = \"web01\"", findings));
+    let uri = reader.field("uri");
+    let uri = uri.map(|field| text(&field, "uri = \"qemu:///system\"", findings));
+    let freeze_timeout = freeze_timeout(&mut reader, findings);
+    reader.finish(findings);
+    let uri = uri.unwrap_or_else(|| Some(LIBVIRT_URI_DEFAULT.to_owned()));
+    Some(LibvirtSettings { domain: domain?, uri: uri?, freeze_timeout })
+}
+
+/// For how long at most a guest's file systems are frozen.
+fn freeze_timeout(reader: &mut TableReader<'_>, findings: &mut Findings<'_>) -> Duration {
+    let Some(field) = reader.field("freeze_timeout") else { return FREEZE_TIMEOUT_DEFAULT };
+    match values::duration(&field, findings) {
+        Some(duration) if duration > FREEZE_TIMEOUT_MAX => {
+            let most = FREEZE_TIMEOUT_MAX.as_secs();
+            let message = format!("a guest is frozen for {most} seconds at most");
+            findings.wrong_hint(&field.at, message, "for example: freeze_timeout = \"10 s\"");
+            FREEZE_TIMEOUT_DEFAULT
+        }
+        // Where it is wrong there are findings, and the default is never used.
+        found => found.unwrap_or(FREEZE_TIMEOUT_DEFAULT),
+    }
+}
+
+fn snapshot(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<SnapshotSettings> {
+    let mut reader = field.table("`snapshot`".to_owned(), SNAPSHOT_EXAMPLE, findings)?;
+    let command = |field: Option<Field<'_>>, findings: &mut Findings<'_>| {
+        field.and_then(|field| text(&field, SNAPSHOT_EXAMPLE, findings))
+    };
+    let create = command(reader.required("create", SNAPSHOT_EXAMPLE), findings);
+    let path = command(reader.required("path", SNAPSHOT_EXAMPLE), findings);
+    let remove = command(reader.required("remove", SNAPSHOT_EXAMPLE), findings);
+    let changed = command(reader.field("changed"), findings);
+    reader.finish(findings);
+    Some(SnapshotSettings { create: create?, path: path?, remove: remove?, changed })
+}
+
+/// A text that is not empty, and can be handed to another program.
+pub(super) fn text(
+    field: &Field<'_>,
+    example: &str,
+    findings: &mut Findings<'_>,
+) -> Option<String> {
+    let text = field.text(example, findings)?;
+    let key = ticked(field.key);
+    let wrong = if text.trim().is_empty() {
+        format!("{key} is empty")
+    } else if text.len() > TEXT_BYTES_MAX {
+        format!("{key} is longer than {TEXT_BYTES_MAX} bytes")
+    } else if text.contains('\0') {
+        format!("{key} holds a zero byte: {}", quoted(text))
+    } else {
+        return Some(text.to_owned());
+    };
+    findings.wrong_hint(&field.at, wrong, format!("for example: {example}"));
+    None
+}
+
+/// Reports what does not fit together within one machine: QEMU gives all disks of a machine at one
+/// instant only when all are asked of one process.
+pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mut Findings<'_>) {
+    let process = |source: &SourceSettings| match source {
+        SourceSettings::Qemu(qemu) => Some((qemu.qmp.clone(), qemu.agent.clone())),
+        _ => None,
+    };
+    let Some((first, rest)) = sources.split_first() else { return };
+    for source in rest {
+        if process(&source.value) == process(&first.value) {
+            continue;
+        }
+        let message =
+            "the disks of one machine must be read from one running QEMU, or none of them";
+        let hint = "give every disk the same `qmp` and `agent`";
+        findings.wrong_hint(&source.at, message, hint);
+        return;
+    }
+}
