@@ -1,5 +1,6 @@
 //! Why a machine could not be captured.
 
+use super::qemu::QemuError;
 use crate::source::SourceError;
 use crate::units::Name;
 
@@ -15,6 +16,9 @@ pub enum CaptureError {
         #[source]
         error: Box<SourceError>,
     },
+    /// A running QEMU could not be captured.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
 }
 
 impl CaptureError {
@@ -27,6 +31,7 @@ impl CaptureError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Disk { error, .. } => error.is_permanent(),
+            Self::Qemu(error) => error.is_permanent(),
         }
     }
 }

@@ -13,10 +13,12 @@
 mod disks;
 mod error;
 mod files;
+mod qemu;
 
 pub use disks::{CapturedDisk, DiskCapturer, Disks, Held};
 pub use error::CaptureError;
 pub use files::CapturedFile;
+pub use qemu::{Mark as QemuMark, QemuError, QemuMachine};
 
 use crate::point::Consistency;
 use crate::source::{Changed, DiskBase, Source, SourceError};

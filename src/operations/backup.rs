@@ -56,7 +56,7 @@ fn run_backup(
         sources: history.as_ref().and_then(|history| history.sources(id, machine).ok()?),
         read_everything: reading == Reading::Full,
     };
-    let capturer = capture::capturer(place)?;
+    let capturer = capture::capturer(place, id)?;
     let request = BackupRequest {
         machine,
         capturer: capturer.as_ref(),

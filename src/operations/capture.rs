@@ -2,15 +2,21 @@
 
 use super::OperationError;
 use super::error::known;
-use crate::capture::{Capturer, DiskCapturer, Disks};
+use crate::capture::{Capturer, DiskCapturer, Disks, QemuMachine, QemuMark};
 use crate::settings::{
-    DiskSettings, FileSettings, MachineSettings, PlaceKind, Settings, SourceSettings,
+    DiskSettings, FileSettings, MachineSettings, PlaceKind, QemuSettings, Settings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
-use crate::units::Name;
+use crate::units::{Name, RepositoryId};
 
-/// How a machine is captured.
-pub(super) fn capturer(machine: &MachineSettings) -> Result<Box<dyn Capturer>, OperationError> {
+/// How a machine is captured to be backed up to a repository.
+pub(super) fn capturer(
+    machine: &MachineSettings,
+    repository: RepositoryId,
+) -> Result<Box<dyn Capturer>, OperationError> {
+    if let Some(qemu) = qemu(machine, QemuMark::of_backups(repository, &machine.name)) {
+        return Ok(Box::new(qemu));
+    }
     if machine.libvirt.is_some() {
         return Err(not_yet(machine, "libvirt"));
     }
@@ -19,12 +25,32 @@ pub(super) fn capturer(machine: &MachineSettings) -> Result<Box<dyn Capturer>, O
             SourceSettings::File(file) if !file.cloned => Box::new(file_spec(file)),
             SourceSettings::File(_) => return Err(not_yet(machine, "reflink")),
             SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
+            // A machine that has one such disk has no others.
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(_) => return Err(not_yet(machine, "snapshot")),
         };
         Ok((disk.name.clone(), capturer))
     });
     Ok(Box::new(Disks::new(disks.collect::<Result<_, _>>()?)))
+}
+
+/// A machine whose disks are those of a running QEMU: then all of them are of the same one.
+fn qemu(machine: &MachineSettings, mark: QemuMark) -> Option<QemuMachine> {
+    let disks = machine.disks.iter().filter_map(|disk| match &disk.source {
+        SourceSettings::Qemu(qemu) => Some((&disk.name, qemu)),
+        _ => None,
+    });
+    let disks: Vec<(&Name, &QemuSettings)> = disks.collect();
+    let (_, first) = disks.first()?;
+    let limit = disks.iter().map(|(_, qemu)| qemu.freeze_timeout).min();
+    Some(QemuMachine {
+        qmp: first.qmp.clone(),
+        agent: first.agent.clone(),
+        disks: disks.iter().map(|(name, qemu)| ((*name).clone(), qemu.device.clone())).collect(),
+        scratch: first.scratch.clone(),
+        freeze_limit: limit.unwrap_or(first.freeze_timeout),
+        mark,
+    })
 }
 
 /// The settings refuse these kinds until they can be captured.

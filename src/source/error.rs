@@ -148,6 +148,15 @@ pub enum SourceError {
         /// What changed.
         what: &'static str,
     },
+    /// A running machine is no longer held at the instant of its capture.
+    #[error("{}: the capture was lost while it was read ({why}), so no point was made; run this \
+        again", path.display())]
+    CaptureLost {
+        /// The socket of its monitor.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
     /// A read past the end of the disk.
     #[error("bytes {offset} to {end} of {} were asked for, the disk has {size_bytes}; ask for a \
         range within it", path.display())]
@@ -167,7 +176,7 @@ impl SourceError {
     /// Whether trying the same again can not help.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::InUse { .. } | Self::Changed { .. } => false,
+            Self::InUse { .. } | Self::Changed { .. } | Self::CaptureLost { .. } => false,
             Self::Claimed(claim) => !matches!(claim, DeviceClaimError::Busy { .. }),
             Self::File(error) => error.is_permanent(),
             _ => true,

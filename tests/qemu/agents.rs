@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 /// Generous: no agent may hold a backup up for longer.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// What an agent does with a command, after it has answered the synchronisation.
-type Answer = fn(&str, &mut UnixStream);
-
 /// Serves the agent's socket of a machine that has no guest; gives back the commands that came.
-fn agent(lab: &mut Lab, answer: Answer) -> Arc<Mutex<Vec<String>>> {
+/// `answer`: what it does with a command, after it has answered the synchronisation.
+fn agent(
+    lab: &mut Lab,
+    mut answer: impl FnMut(&str, &mut UnixStream) + Send + 'static,
+) -> Arc<Mutex<Vec<String>>> {
     let path = lab.machine.agent();
     let listener = UnixListener::bind(&path).unwrap();
     lab.qemu.agent = Some(path);
@@ -58,7 +59,9 @@ fn say(stream: &mut UnixStream, text: &str) {
 /// Backs up with such an agent; gives back the note that says why the point is only
 /// crash-consistent, and the commands.
 #[track_caller]
-fn told(answer: Answer) -> (String, Vec<String>) {
+fn told(
+    answer: impl FnMut(&str, &mut UnixStream) + Send + 'static,
+) -> (String, Vec<String>) {
     let mut lab = Lab::paused();
     lab.machine.write("root", 7, 0, 65536);
     let seen = agent(&mut lab, answer);
@@ -135,9 +138,13 @@ fn a_guest_that_somebody_else_froze_is_left_alone() {
 #[test]
 fn a_guest_that_could_not_be_thawed_is_thawed_by_the_next_run() {
     let mut lab = Lab::paused();
-    let seen = agent(&mut lab, |command, stream| match command {
-        "guest-fsfreeze-status" => say(stream, r#"{"return":"thawed"}"#),
-        "guest-fsfreeze-freeze" => say(stream, r#"{"return":2}"#),
+    let mut status = "thawed";
+    let seen = agent(&mut lab, move |command, stream| match command {
+        "guest-fsfreeze-status" => say(stream, &format!(r#"{{"return":"{status}"}}"#)),
+        "guest-fsfreeze-freeze" => {
+            status = "frozen";
+            say(stream, r#"{"return":2}"#);
+        }
         _ => say(stream, r#"{"error":{"class":"GenericError","desc":"no"}}"#),
     });
     let made = lab.backup();

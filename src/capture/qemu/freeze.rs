@@ -76,7 +76,9 @@ pub(super) fn freeze(
     let watcher = Watcher::start(&agent, limit)
         .map_err(|error| format!("the guest was not frozen: no process to thaw it: {error}"))?;
     let mut frozen = Frozen { agent, since: Instant::now(), limit, watcher: Some(watcher) };
-    match frozen.agent.freeze(limit) {
+    // The process that watches has its word when the limit is over. Its answer must not be taken for
+    // that to the freeze.
+    match frozen.agent.freeze(limit * 7 / 8) {
         Ok(0) => {
             frozen.end(monitor, mark)?;
             Err("the guest was not frozen: its agent found no file system".into())

@@ -1,7 +1,8 @@
 //! Names of everything that a capture makes in QEMU. All carry the mark of who made it, so that the
 //! next run finds what an earlier one of the same owner left, and leaves everything else alone.
 
-use crate::units::{Hex, Name, fill_random};
+use crate::units::{Hex, Name, RepositoryId, fill_random};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 const FIRST: &str = "afterimage";
@@ -21,6 +22,14 @@ impl Mark {
     /// The mark of an owner, by an identity that no other owner has and that never changes.
     pub fn new(owner: [u8; 16]) -> Self {
         Self { owner: Hex(owner).to_string() }
+    }
+
+    /// The mark of the backups of a machine to a repository.
+    pub fn of_backups(repository: RepositoryId, machine: &Name) -> Self {
+        let digest = Sha256::new().chain_update(repository.0).chain_update(machine.as_str());
+        let mut owner = [0; 16];
+        owner.iter_mut().zip(digest.finalize()).for_each(|(byte, from)| *byte = from);
+        Self::new(owner)
     }
 
     /// How everything of this owner begins.
