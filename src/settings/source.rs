@@ -253,7 +253,9 @@ pub(super) fn text(
 /// instant only when all are asked of one process.
 pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mut Findings<'_>) {
     let process = |source: &SourceSettings| match source {
-        SourceSettings::Qemu(qemu) => Some((&qemu.qmp, &qemu.agent, &qemu.scratch)),
+        SourceSettings::Qemu(qemu) => {
+            Some((qemu.qmp.clone(), qemu.agent.clone(), qemu.scratch.clone()))
+        },
         _ => None,
     };
     let Some((first, rest)) = sources.split_first() else { return };

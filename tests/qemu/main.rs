@@ -6,6 +6,7 @@ mod common;
 mod agents;
 mod bitmaps;
 mod faults;
+mod killed;
 mod lab;
 mod machine;
 mod proxy;
