@@ -1,6 +1,8 @@
 //! Why a running QEMU could not be captured.
 
+use crate::nbd::AddressError;
 use crate::qmp::{QmpError, Version};
+use crate::source::SourceError;
 use crate::units::format_bytes;
 use std::path::PathBuf;
 
@@ -11,11 +13,15 @@ pub enum QemuError {
     #[error(transparent)]
     Qmp(#[from] QmpError),
     /// What QEMU exports cannot be read.
-    #[error(transparent)]
-    Nbd(#[from] crate::nbd::NbdError),
+    #[error("{error}")]
+    Export {
+        /// Why.
+        #[source]
+        error: Box<SourceError>,
+    },
     /// The path of the socket.
     #[error(transparent)]
-    Address(#[from] crate::nbd::AddressError),
+    Address(#[from] AddressError),
     /// It lacks what is needed.
     #[error("QEMU {found} is too old: version {needed} or later is needed; update QEMU")]
     TooOld {
@@ -102,7 +108,7 @@ impl QemuError {
             | Self::NoRoom { .. }
             | Self::ServerTaken { .. }
             | Self::System { .. }
-            | Self::Nbd(_) => false,
+            | Self::Export { .. } => false,
             _ => true,
         }
     }

@@ -7,8 +7,9 @@ use super::clean::{SOCKET, socket_folder};
 use super::error::QemuError;
 use super::freeze::{set_object, unset_object};
 use super::names::Capture;
-use crate::nbd::{Address, Client, Options};
+use crate::nbd::{Address, Options};
 use crate::qmp::{Monitor, QmpError};
+use crate::source::{NbdSource, open_nbd};
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -47,7 +48,7 @@ pub(super) fn connect(
     monitor: &mut Monitor,
     capture: &Capture,
     disks: usize,
-) -> Result<Vec<Client>, QemuError> {
+) -> Result<Vec<NbdSource>, QemuError> {
     let system = |action| move |source| QemuError::System { action, source };
     let folder = Folder::make(socket_folder(&capture.socket()))
         .map_err(system("make a folder for the socket"))?;
@@ -99,7 +100,7 @@ fn export(
     capture: &Capture,
     disk: usize,
     socket: &Path,
-) -> Result<Client, QemuError> {
+) -> Result<NbdSource, QemuError> {
     let name = capture.job(disk);
     let export = json!({
         "type": "nbd", "id": name, "name": name, "node-name": capture.scratch_node(disk),
@@ -108,9 +109,12 @@ fn export(
     monitor.execute("block-export-add", export)?;
     let options = Options {
         contexts: vec![format!("{}{CHANGES}", crate::nbd::DIRTY_BITMAP_PREFIX)],
+        // Between a look and a read the guest may discard what was looked at.
+        undivided_reads: true,
         connections: CONNECTIONS,
         ..Options::default()
     };
     let address = Address::unix(socket, &name)?;
-    Ok(Client::connect(&address, &options)?)
+    let connected = open_nbd(&address, &options);
+    connected.map_err(|error| QemuError::Export { error: Box::new(error) })
 }

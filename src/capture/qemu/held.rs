@@ -7,9 +7,8 @@ use super::source::ScratchSource;
 use super::watch::{Shared, Watch};
 use super::Disk;
 use crate::capture::{Bases, Captured};
-use crate::nbd::Client;
 use crate::point::Consistency;
-use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, Source, SourceError};
+use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, NbdSource, Source, SourceError};
 use crate::units::Name;
 use std::sync::Arc;
 
@@ -40,22 +39,22 @@ impl HeldQemu {
     pub fn new(
         capture: &Capture,
         disks: Vec<Disk>,
-        clients: Vec<Client>,
+        exports: Vec<NbdSource>,
         (not_frozen, left): (Option<String>, Vec<String>),
         (shared, watch): (Arc<Shared>, Watch),
     ) -> Self {
-        let held = |(disk, client): (Disk, Client)| {
+        let held = |(disk, export): (Disk, NbdSource)| {
             let new_bitmap = capture.bitmap(&disk.name);
             let new = DiskBase::Bitmap {
                 name: new_bitmap.clone(),
                 node: disk.node.node_name,
                 granularity_bytes: GRANULARITY_BYTES,
-                size_bytes: client.size_bytes(),
+                size_bytes: export.size_bytes(),
             };
-            let source = ScratchSource::new(client, Arc::clone(&shared));
+            let source = ScratchSource::new(export, Arc::clone(&shared));
             HeldDisk { name: disk.name, source, base: disk.base, new, new_bitmap }
         };
-        let disks = disks.into_iter().zip(clients).map(held).collect();
+        let disks = disks.into_iter().zip(exports).map(held).collect();
         Self { disks, not_frozen, left, _watch: watch, shared }
     }
 }
@@ -82,7 +81,7 @@ impl Captured for HeldQemu {
         };
         match base {
             DiskBase::Bitmap { name, .. } if name == copied => {
-                let extents = disk.source.client().changed_extents(CHANGES)?;
+                let extents = disk.source.export().changed_extents(CHANGES)?;
                 let evidence = Evidence::Bitmap;
                 Ok(Changed::Known(ChangedExtents { extents, evidence }))
             }

@@ -95,8 +95,8 @@ impl QemuMachine {
         let not_frozen = shared.with(|monitor| self.begin(monitor, &capture, &disks))?;
         let watch = Watch::start(&shared, folders.into_iter().collect())
             .map_err(|source| QemuError::System { action: "start a thread", source })?;
-        let clients = shared.with(|monitor| export::connect(monitor, &capture, disks.len()))?;
-        Ok(HeldQemu::new(&capture, disks, clients, (not_frozen, left), (shared, watch)))
+        let exports = shared.with(|monitor| export::connect(monitor, &capture, disks.len()))?;
+        Ok(HeldQemu::new(&capture, disks, exports, (not_frozen, left), (shared, watch)))
     }
 
     fn monitor(&self) -> Result<Monitor, crate::qmp::QmpError> {

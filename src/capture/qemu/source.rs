@@ -3,30 +3,29 @@
 use super::watch::Shared;
 use crate::extent::{Extent, joined};
 use crate::fsio::FileStat;
-use crate::nbd::Client;
-use crate::source::{Source, SourceError};
+use crate::source::{NbdSource, Source, SourceError};
 use std::sync::Arc;
 
 /// The export of a scratch image.
 #[derive(Debug)]
 pub(super) struct ScratchSource {
-    client: Client,
+    export: NbdSource,
     shared: Arc<Shared>,
 }
 
 impl ScratchSource {
-    pub fn new(client: Client, shared: Arc<Shared>) -> Self {
-        Self { client, shared }
+    pub fn new(export: NbdSource, shared: Arc<Shared>) -> Self {
+        Self { export, shared }
     }
 
-    pub fn client(&self) -> &Client {
-        &self.client
+    pub fn export(&self) -> &NbdSource {
+        &self.export
     }
 }
 
 impl Source for ScratchSource {
     fn size_bytes(&self) -> u64 {
-        self.client.size_bytes()
+        self.export.size_bytes()
     }
 
     // Asked twice: while QEMU looks at the scratch image, then at the disk below it, the guest may
@@ -34,8 +33,8 @@ impl Source for ScratchSource {
     // zeros from then on. A block goes there once, so the second answer is right where the first
     // was not.
     fn next_data(&self, offset: u64) -> Result<Option<u64>, SourceError> {
-        let first = self.client.next_data(offset)?;
-        let second = self.client.next_data(offset)?;
+        let first = self.export.next_data(offset)?;
+        let second = self.export.next_data(offset)?;
         Ok(match (first, second) {
             (Some(first), Some(second)) => Some(first.min(second)),
             (found, None) | (None, found) => found,
@@ -43,13 +42,13 @@ impl Source for ScratchSource {
     }
 
     fn data_extents(&self, range: Extent) -> Result<Vec<Extent>, SourceError> {
-        let mut extents = self.client.data_extents(range)?;
-        extents.extend(self.client.data_extents(range)?);
+        let mut extents = self.export.data_extents(range)?;
+        extents.extend(self.export.data_extents(range)?);
         Ok(joined(extents))
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
-        Ok(self.client.read_exact_at(buffer, offset)?)
+        self.export.read_exact_at(buffer, offset)
     }
 
     /// Looks whether QEMU still keeps what the guest overwrites.
