@@ -5,6 +5,7 @@ use crate::lab::{
     small_cut,
 };
 use afterimage::backup::{BackupRequest, ChangeHints, backup};
+use afterimage::capture::Disks;
 use afterimage::destination::{Damaged, ReplicaHome, TargetKind};
 use afterimage::fsio::FileSystem;
 use afterimage::progress::Progress;
