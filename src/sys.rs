@@ -151,3 +151,123 @@ fn close_others(one: i32, other: i32) {
         }
     }
 }
+
+/// Where a part of a file lies, as the file system tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappedExtent {
+    /// First byte within the file.
+    pub logical: u64,
+    /// First byte within the file system's space.
+    pub physical: u64,
+    /// Length in bytes.
+    pub len_bytes: u64,
+    /// What Linux's `fiemap.h` names `FIEMAP_EXTENT_…`.
+    pub flags: u32,
+}
+
+/// At most so many extents come from one call of [`mapped_extents`].
+const MAPPED_EXTENTS_MAX: usize = 256;
+
+// Both as Linux's `fiemap.h` has them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FiemapExtent {
+    logical: u64,
+    physical: u64,
+    len_bytes: u64,
+    reserved64: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    len_bytes: u64,
+    flags: u32,
+    mapped_extents: u32,
+    extent_count: u32,
+    reserved: u32,
+}
+
+#[repr(C)]
+struct FiemapRequest {
+    head: Fiemap,
+    extents: [FiemapExtent; MAPPED_EXTENTS_MAX],
+}
+
+const _: () = assert!(size_of::<Fiemap>() == 32 && size_of::<FiemapExtent>() == 56);
+const _: () = assert!(size_of::<FiemapRequest>() == 32 + 56 * MAPPED_EXTENTS_MAX);
+
+/// Where the first extents of the file from byte `start` on lie, in the file system's order; none
+/// when nothing is allocated from there on. What waits to be written is written first.
+///
+/// # Errors
+/// When the file system does not tell.
+pub fn mapped_extents(fd: impl AsFd, start: u64) -> io::Result<Vec<MappedExtent>> {
+    const FIEMAP: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<Fiemap>(b'f', 11);
+    const FLAG_SYNC: u32 = 1;
+    let none = FiemapExtent {
+        logical: 0,
+        physical: 0,
+        len_bytes: 0,
+        reserved64: [0; 2],
+        flags: 0,
+        reserved: [0; 3],
+    };
+    let head = Fiemap {
+        start,
+        len_bytes: u64::MAX - start,
+        flags: FLAG_SYNC,
+        mapped_extents: 0,
+        extent_count: MAPPED_EXTENTS_MAX as u32,
+        reserved: 0,
+    };
+    let mut request = Box::new(FiemapRequest { head, extents: [none; MAPPED_EXTENTS_MAX] });
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for as long as `fd` is borrowed; the kernel reads the head and
+    // writes the head and at most `extent_count` extents, all of which `request` has room for.
+    let result = unsafe { libc::ioctl(fd, FIEMAP as _, &raw mut *request) };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    let count = (request.head.mapped_extents as usize).min(MAPPED_EXTENTS_MAX);
+    let mapped = request.extents[..count].iter().map(|extent| MappedExtent {
+        logical: extent.logical,
+        physical: extent.physical,
+        len_bytes: extent.len_bytes,
+        flags: extent.flags,
+    });
+    Ok(mapped.collect())
+}
+
+/// Whether the file's content lies on a device of its own, apart from the rest of the file system
+/// (XFS's realtime section): then its addresses are not comparable with those of other files.
+///
+/// # Errors
+/// When the file system does not tell.
+pub fn is_on_realtime_device(fd: impl AsFd) -> io::Result<bool> {
+    // As Linux's `fs.h` has it.
+    #[repr(C)]
+    #[derive(Default)]
+    struct FsXattr {
+        flags: u32,
+        extent_size: u32,
+        extents: u32,
+        project: u32,
+        cow_extent_size: u32,
+        padding: [u8; 8],
+    }
+    const _: () = assert!(size_of::<FsXattr>() == 28);
+    const FS_GET_XATTR: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<FsXattr>(b'X', 31);
+    const FLAG_REALTIME: u32 = 1;
+    let mut attributes = FsXattr::default();
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for as long as `fd` is borrowed; the kernel writes only the
+    // struct that the pointer leads to.
+    let result = unsafe { libc::ioctl(fd, FS_GET_XATTR as _, &raw mut attributes) };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(attributes.flags & FLAG_REALTIME != 0)
+}

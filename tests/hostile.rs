@@ -105,6 +105,7 @@ fn record(state: State, disks: &[(&str, u64)]) -> ReplicaRecord {
         epoch: Epoch(1),
         state,
         disks: disks.iter().map(disk).collect(),
+        direct: None,
     }
 }
 

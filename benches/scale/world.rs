@@ -72,7 +72,7 @@ impl World {
         let list = ChangedList { since: before.point.id, extents: extents.to_vec() };
         let lists = [(self.disk.clone(), HandedOver::List(list))].into();
         let hints =
-            ChangeHints { lists, sources: Some(before.sources.clone()), read_everything: false };
+            ChangeHints { lists, sources: Some(before.sources.clone()), ..ChangeHints::default() };
         let result = self.backup_knowing(disk, hints, progress);
         assert_eq!(result.disks[0].provenance, Provenance::List, "{:?}", result.disks);
         result

@@ -3,9 +3,9 @@
 //! Invariants: a base is used only if every object of the parent lies where a new point may rely on
 //! it; whatever is in doubt is read in full.
 
-use super::{BackupError, BackupRequest};
+use super::{BackupError, BackupRequest, Untold};
 use crate::capture::{self, Captured};
-use crate::catalog::{Catalog, SourcesAt};
+use crate::catalog::{Catalog, Distrust, SourcesAt, Tracking};
 use crate::extent::Extent;
 use crate::fsio::boot_id;
 use crate::point::{DiskEntry, Point, Provenance, TreeReader, TreeRef, TreeVisitor};
@@ -13,6 +13,7 @@ use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, HandedOver, Sou
 use crate::store::{Repository, StoreError};
 use crate::units::{ChunkName, Name, ObjectName, PointId, TreeName};
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 /// Where disks may have changed, as far as the caller knows.
 #[derive(Debug, Clone, Default)]
@@ -23,9 +24,26 @@ pub struct ChangeHints {
     pub sources: Option<SourcesAt>,
     /// Everything is read, whatever is known.
     pub read_everything: bool,
+    /// How far it is proved that the disks' sources tell of all changes.
+    pub tracking: BTreeMap<Name, Tracking>,
+    /// How long ago a disk may have been read in full for the last time; for ever, where this is
+    /// `None`. What was told of it is then held against what it holds.
+    pub full_read_every: Option<Duration>,
 }
 
 impl ChangeHints {
+    /// Whether a disk is to be read in full, to see whether its source tells of all changes.
+    fn is_due(&self, disk: &Name, now: jiff::Timestamp) -> bool {
+        let Some(every) = self.full_read_every else { return false };
+        let last = self.tracking.get(disk).and_then(|tracking| tracking.full_read);
+        // A clock that was set back proves nothing.
+        last.is_none_or(|last| now.duration_since(last).unsigned_abs() >= every || now < last)
+    }
+
+    fn distrust(&self, disk: &Name) -> Option<&Distrust> {
+        self.tracking.get(disk)?.distrust.as_ref()
+    }
+
     /// What was noted with this point, and still counts.
     fn bases(&self, point: PointId) -> capture::Bases {
         let Some(noted) = self.sources.as_ref().filter(|noted| noted.point == point) else {
@@ -47,6 +65,8 @@ pub struct DiskRead {
     pub provenance: Provenance,
     /// Why a list that was handed over, or what was known of the files, did not count.
     pub in_full_because: Option<String>,
+    /// What changed although nothing told of it.
+    pub untold: Untold,
 }
 
 /// What a disk's new tree is built upon.
@@ -77,6 +97,7 @@ pub(super) struct Bases<'a> {
     catalog: &'a Catalog,
     hints: &'a ChangeHints,
     parent: Option<&'a Point>,
+    now: jiff::Timestamp,
     /// What the parent's capture left.
     noted: capture::Bases,
     /// Whether the parent can be relied on, once that was looked at.
@@ -92,7 +113,8 @@ impl<'a> Bases<'a> {
     ) -> Self {
         let hints = &request.hints;
         let noted = parent.map(|parent| hints.bases(parent.id)).unwrap_or_default();
-        Self { repository, catalog, hints, parent, noted, is_reliable: None }
+        let now = request.now;
+        Self { repository, catalog, hints, parent, now, noted, is_reliable: None }
     }
 
     /// What the next capture must leave until its point is durable.
@@ -128,6 +150,11 @@ impl<'a> Bases<'a> {
         Ok(Ok(Base { tree: entry.tree(), changed: extents, evidence }))
     }
 
+    /// Whether all of a disk is read although it is known what changed.
+    pub fn is_due(&self, disk: &Name) -> bool {
+        self.hints.is_due(disk, self.now)
+    }
+
     /// The tree of the parent's `disk`, if everything that it refers to is known to be as reliable
     /// as when the parent was made: where a full read finds the same, nothing is looked up.
     pub fn trusted(&self, disk: &Name) -> Result<Option<TreeRef>, BackupError> {
@@ -154,6 +181,12 @@ impl<'a> Bases<'a> {
     ) -> Result<Result<ChangedExtents, Option<String>>, BackupError> {
         if self.hints.read_everything {
             return Ok(Err(None));
+        }
+        if let Some(distrust) = self.hints.distrust(disk) {
+            return Ok(Err(Some(format!(
+                "what is told of its changes is not believed since {}, when it told of too few",
+                distrust.since
+            ))));
         }
         if let Some(handed) = self.hints.lists.get(disk) {
             let list = handed.list(&source.files());

@@ -11,12 +11,14 @@ mod disk;
 mod error;
 mod file;
 mod touched;
+mod untold;
 
 pub use base::{ChangeHints, DiskRead};
 pub use error::BackupError;
+pub use untold::Untold;
 
 use crate::capture::{Captured, Capturer};
-use crate::catalog::{Catalog, CatalogError, History, SourcesAt};
+use crate::catalog::{Catalog, CatalogError, Distrust, History, SourcesAt};
 use crate::fsio::{FileLock, boot_id};
 use crate::point::{
     Consistency, DiskEntry, FileEntry, Hold, HoldKind, Manifest, Point, Provenance, RegionContext,
@@ -28,10 +30,11 @@ use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
 use crate::units::{
     Breakage, DiskId, MachineId, Name, RepositoryId, RunId, Sequence, TreeName, is_broken,
 };
-use base::Bases;
+use base::{Base, Bases};
 use disk::Built;
 use file::MemorySource;
 use std::path::PathBuf;
+use untold::Claim;
 
 /// What to back up.
 #[derive(Debug)]
@@ -101,7 +104,8 @@ pub fn backup(
     let writer = repository.writer(&sink, request.run)?;
     let regions = RegionContext { repository, known: catalog, writer: &writer, progress };
     let context = Context { regions, catalog, workers: request.workers };
-    let (disks, read) = back_up_disks(&context, captured.as_ref(), parent.as_ref(), bases)?;
+    let (disks, mut read, claims) =
+        back_up_disks(&context, captured.as_ref(), parent.as_ref(), bases)?;
     let definition = back_up_definition(&context, request, captured.definition())?;
     if !is_broken(Breakage::PointBeforePacks) {
         writer.flush()?;
@@ -112,6 +116,7 @@ pub fn backup(
     let mut damages = report.damages;
     if !is_broken(Breakage::PointBeforePacks) {
         damages.extend(changes::count(&context, &disks, parent.as_ref())?);
+        check_claims(&context, captured.as_ref(), &claims, (&disks, &mut read))?;
     }
     if let Some(pack) = catalog.vanished_pack(repository)? {
         return Err(BackupError::PackVanished { pack });
@@ -134,7 +139,7 @@ pub fn backup(
     let not_noted = catalog.add_point(&point).err();
     let disks = captured.bases(request.now);
     let sources = SourcesAt { point: point.id, loss_mark, boot_id: boot_id(), disks };
-    let notes = settle(repository.header().id, request, captured.as_mut(), &sources);
+    let notes = settle(repository.header().id, request, captured.as_mut(), (&sources, &read));
     Ok(BackupResult { point, disks: read, sources, notes, damages, not_noted })
 }
 
@@ -144,15 +149,63 @@ fn settle(
     repository: RepositoryId,
     request: &BackupRequest<'_>,
     captured: &mut dyn Captured,
-    sources: &SourcesAt,
+    (sources, read): (&SourcesAt, &[DiskRead]),
 ) -> Vec<String> {
     let mut notes = captured.notes();
     let Some(history) = request.history else { return notes };
-    match history.note_sources(repository, request.machine, sources) {
+    // First what is not believed any more: else the next backup would build upon it.
+    let noted = note_tracking(history, request, read)
+        .and_then(|()| history.note_sources(repository, request.machine, sources));
+    match noted {
         Ok(()) => notes.extend(captured.point_is_durable()),
         Err(error) => notes.push(format!("the next backup reads everything: {error}")),
     }
     notes
+}
+
+/// Notes which disks were read in full, and of which too little was told.
+fn note_tracking(
+    history: &History,
+    request: &BackupRequest<'_>,
+    read: &[DiskRead],
+) -> Result<(), CatalogError> {
+    for disk in read.iter().filter(|disk| disk.provenance == Provenance::FullRead) {
+        let mut tracking = request.hints.tracking.get(&disk.disk).cloned().unwrap_or_default();
+        tracking.full_read = Some(request.now);
+        if disk.untold.bytes > 0 {
+            let first = disk.untold.extents.iter().take(EXTENTS_NOTED_MAX);
+            tracking.distrust = Some(Distrust {
+                since: request.now,
+                bytes: disk.untold.bytes,
+                extents: first.map(|extent| (extent.start(), extent.len())).collect(),
+            });
+        }
+        history.note_tracking(request.machine, &disk.disk, &tracking)?;
+    }
+    Ok(())
+}
+
+/// Ranges that nothing told of, of which the history keeps record.
+const EXTENTS_NOTED_MAX: usize = 100;
+
+/// Holds what was told of disks that were read in full against what was read.
+fn check_claims(
+    context: &Context<'_>,
+    captured: &dyn Captured,
+    claims: &[Claim],
+    (disks, read): (&[DiskEntry], &mut [DiskRead]),
+) -> Result<(), BackupError> {
+    let sources = captured.disks();
+    for Claim { disk, base } in claims {
+        let (Some(source), Some(entry)) = (sources.get(*disk), disks.get(*disk)) else { continue };
+        match untold::find(context, *source, base, &entry.tree()) {
+            Ok(found) => read[*disk].untold = found,
+            // The point before cannot be read to the end: that is found and told elsewhere.
+            Err(BackupError::Store(StoreError::Damaged(_) | StoreError::Unknown { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What all parts of a backup need.
@@ -185,19 +238,21 @@ fn back_up_disks(
     captured: &dyn Captured,
     parent: Option<&Point>,
     mut bases: Bases<'_>,
-) -> Result<(Vec<DiskEntry>, Vec<DiskRead>), BackupError> {
+) -> Result<(Vec<DiskEntry>, Vec<DiskRead>, Vec<Claim>), BackupError> {
     let sources = captured.disks();
     let mut disks = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
+    let mut claims = Vec::new();
     for (name, source) in sources {
-        let (root, how) = back_up_disk(context, captured, (name, source), &mut bases)?;
+        let (root, how, told) = back_up_disk(context, captured, (name, source), &mut bases)?;
+        claims.extend(told.map(|base| Claim { disk: disks.len(), base }));
         let known = parent.and_then(|point| point.manifest.disk(name)).map(|disk| disk.id);
         let id = known.map_or_else(DiskId::random, Ok).map_err(StoreError::Random)?;
         let (size_bytes, provenance) = (source.size_bytes(), how.provenance);
         disks.push(DiskEntry { name: name.clone(), id, size_bytes, root, provenance });
         read.push(how);
     }
-    Ok((disks, read))
+    Ok((disks, read, claims))
 }
 
 fn back_up_disk(
@@ -205,10 +260,17 @@ fn back_up_disk(
     captured: &dyn Captured,
     (name, source): (&Name, &dyn Source),
     bases: &mut Bases<'_>,
-) -> Result<(Option<TreeName>, DiskRead), BackupError> {
-    let read =
-        |provenance, in_full_because| DiskRead { disk: name.clone(), provenance, in_full_because };
+) -> Result<(Option<TreeName>, DiskRead, Option<Base>), BackupError> {
+    let read = |provenance, in_full_because| {
+        let untold = Untold::default();
+        DiskRead { disk: name.clone(), provenance, in_full_because, untold }
+    };
+    let mut told = None;
     let reason = match bases.of(captured, name, source)? {
+        Ok(base) if bases.is_due(name) => {
+            told = Some(base);
+            None
+        }
         Ok(base) => match disk::back_up(context, name, source, Built::On(&base)) {
             // The base cannot be read: that costs time, not the new point.
             Err(BackupError::Store(
@@ -218,12 +280,12 @@ fn back_up_disk(
                 bases.distrust();
                 Some(format!("the point before cannot be built upon: {error}"))
             }
-            done => return Ok((done?, read(base.provenance(), None))),
+            done => return Ok((done?, read(base.provenance(), None), None)),
         },
         Err(reason) => reason,
     };
     let root = disk::back_up(context, name, source, Built::Anew(bases.trusted(name)?))?;
-    Ok((root, read(Provenance::FullRead, reason)))
+    Ok((root, read(Provenance::FullRead, reason), told))
 }
 
 /// An object that was found damaged counts as unknown from now on, so that it is stored again.

@@ -1,5 +1,6 @@
 //! Why a machine could not be captured.
 
+use super::CommandError;
 use super::qemu::QemuError;
 use crate::source::SourceError;
 use crate::units::Name;
@@ -16,6 +17,13 @@ pub enum CaptureError {
         #[source]
         error: Box<SourceError>,
     },
+    /// A command that the user wants run around the capture failed.
+    #[error("{error}; it is one of the machine's `hooks`: try it by hand, then run this again")]
+    Hook {
+        /// The reason.
+        #[source]
+        error: Box<CommandError>,
+    },
     /// A running QEMU could not be captured.
     #[error(transparent)]
     Qemu(#[from] QemuError),
@@ -31,6 +39,7 @@ impl CaptureError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Disk { error, .. } => error.is_permanent(),
+            Self::Hook { .. } => false,
             Self::Qemu(error) => error.is_permanent(),
         }
     }

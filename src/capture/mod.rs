@@ -10,14 +10,24 @@
 //!
 //! Invariant: whoever is in doubt about what changed says that it is unknown: everything is read.
 
+pub mod clone;
+mod command;
 mod disks;
 mod error;
 mod files;
+mod hooks;
+mod mark;
+mod owner;
+pub mod snapshot;
 mod qemu;
 
+pub use command::CommandError;
 pub use disks::{CapturedDisk, DiskCapturer, Disks, Held};
 pub use error::CaptureError;
 pub use files::CapturedFile;
+pub use hooks::{Hooked, Hooks};
+pub use mark::{CaptureUser, Mark};
+pub use owner::{OwnerError, OwnerId};
 pub use qemu::{Mark as QemuMark, QemuError, QemuMachine};
 
 use crate::point::Consistency;

@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[
     ),
     Migration::Sql(super::verified::MIGRATION),
     Migration::Sql(super::sources::MIGRATION),
+    Migration::Sql(super::tracking::MIGRATION),
 ];
 
 /// What a run did.

@@ -26,6 +26,7 @@ mod schema;
 mod second;
 mod sources;
 mod sync;
+mod tracking;
 mod verified;
 
 pub use census::{Copy, KnownPack, KnownPacks};
@@ -38,4 +39,5 @@ pub use objects::{Catalog, CatalogContents, KnownObject};
 pub use second::SecondCatalog;
 pub use sources::SourcesAt;
 pub use sync::SyncReport;
+pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};

@@ -2,10 +2,9 @@
 //! everything is read; nothing else depends on it.
 
 use super::{CatalogError, History};
-use crate::source::DiskBase;
+use crate::source::{DiskBase, known_bases};
 use crate::units::{Name, PointId, RepositoryId};
 use rusqlite::{OptionalExtension, params};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
 pub(super) const MIGRATION: &str = "
@@ -30,15 +29,6 @@ pub struct SourcesAt {
     /// What the next capture of each disk can build upon.
     #[serde(deserialize_with = "known_bases")]
     pub disks: BTreeMap<Name, DiskBase>,
-}
-
-/// Nothing is known of a disk whose base this program cannot read.
-fn known_bases<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<Name, DiskBase>, D::Error> {
-    let noted = BTreeMap::<Name, serde_json::Value>::deserialize(deserializer)?;
-    let known = |(disk, base)| Some((disk, DiskBase::from_json(base)?));
-    Ok(noted.into_iter().filter_map(known).collect())
 }
 
 impl History {

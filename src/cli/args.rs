@@ -144,6 +144,9 @@ pub(super) enum BackupCommand {
         /// Read everything, whatever is known of what changed.
         #[arg(long)]
         full_read: bool,
+        /// Believe again what is told of changes, though it was found to be too little.
+        #[arg(long)]
+        trust_changes: bool,
     },
 }
 

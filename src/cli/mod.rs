@@ -100,9 +100,9 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
             runs::init(&app, &repositories, InitChoice { recovery_key: !no_recovery_key })
         }
         Command::Key { command } => keys::run(&app, command),
-        Command::Backup { command: BackupCommand::Now { machines, full_read } } => {
+        Command::Backup { command: BackupCommand::Now { machines, full_read, trust_changes } } => {
             let reading = if full_read { Reading::Full } else { Reading::Changes };
-            runs::backup(&app, &machines, reading)
+            runs::backup(&app, &machines, reading, trust_changes)
         }
         Command::Replicate { command: ReplicateCommand::Now { replicas, backup_first, adopt } } => {
             runs::replicate(&app, &replicas, backup_first, adopt)

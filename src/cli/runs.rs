@@ -12,8 +12,18 @@ use crate::store::StoreError;
 use crate::units::Name;
 use jiff::Timestamp;
 
-pub(super) fn backup(app: &App, typed: &[String], reading: Reading) -> Result<ExitCode, Failure> {
+pub(super) fn backup(
+    app: &App,
+    typed: &[String],
+    reading: Reading,
+    trust_changes: bool,
+) -> Result<ExitCode, Failure> {
     let machines = select::names(&app.settings, "machine", &app.settings.machines, typed)?;
+    if trust_changes {
+        for machine in &machines {
+            operations::trust_changes(&app.settings, machine)?;
+        }
+    }
     let mut batch = Batch::new(app, Action::Backup, machines.len());
     for machine in &machines {
         back_up(app, &mut batch, machine, reading);

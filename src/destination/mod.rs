@@ -27,8 +27,8 @@ pub use journal::{
     VerifiedJournal,
 };
 pub use superblock::{
-    DiskRecord, PointRef, ReplicaRecord, SlotFault, State, Superblock, SuperblockError,
-    TransitionError, check_transition,
+    DirectFeed, DiskRecord, NO_REPOSITORY, PointRef, ReplicaRecord, SlotFault, State, Superblock,
+    SuperblockError, TransitionError, check_transition,
 };
 pub use target::{
     Background, Difference, IdentityChange, Target, TargetAccess, TargetError, TargetIdentity,

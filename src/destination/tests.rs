@@ -74,6 +74,7 @@ impl Scene {
             epoch: Epoch(1),
             state: State::Seeding { to: point(1) },
             disks: disks.collect(),
+            direct: None,
         };
         let mut superblock = Superblock::create(&fs, &self.home.superblock(), record)?;
         let mut targets = Vec::new();

@@ -33,6 +33,9 @@ const RESIZE: u32 = 3;
 pub enum QemuAccess {
     /// Reads; other readers are welcome, writers are not.
     Read,
+    /// Reads one instant of what others may be writing, as long as each of their writes leaves
+    /// something that counts: those of a running guest do.
+    Snapshot,
     /// Writes and resizes; nobody else may write, and nobody may rely on the content.
     Write,
 }
@@ -40,7 +43,7 @@ pub enum QemuAccess {
 impl QemuAccess {
     fn used(self) -> &'static [u32] {
         match self {
-            Self::Read => &[CONSISTENT_READ],
+            Self::Read | Self::Snapshot => &[CONSISTENT_READ],
             Self::Write => &[CONSISTENT_READ, WRITE, RESIZE],
         }
     }
@@ -51,6 +54,7 @@ impl QemuAccess {
     fn unshared(self) -> &'static [u32] {
         match self {
             Self::Read => &[WRITE, RESIZE],
+            Self::Snapshot => &[],
             Self::Write => &[CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE],
         }
     }
@@ -196,6 +200,7 @@ mod tests {
                 let refused = QemuLock::take(&path, access).unwrap_err();
                 assert!(matches!(refused, QemuLockError::Busy { .. }), "{format}: {refused}");
             }
+            QemuLock::take(&path, QemuAccess::Snapshot).unwrap();
             drop(writer);
             let reader = Opened::new(&["-r", "-f", format], &path);
             QemuLock::take(&path, QemuAccess::Read).unwrap();
@@ -228,6 +233,7 @@ mod tests {
             assert!(!run("qemu-io", &reading, &path));
             assert!(!run("qemu-io", &["-f", format, "-c", "write 0 512"], &path));
             QemuLock::take(&path, QemuAccess::Read).unwrap_err();
+            QemuLock::take(&path, QemuAccess::Snapshot).unwrap_err();
             drop(held);
             assert!(run("qemu-io", &reading, &path));
         }

@@ -10,7 +10,7 @@ use crate::report::PointAt;
 use crate::retain::lock_until;
 use crate::settings::{DiskSettings, MachineSettings, Settings};
 use crate::source::HandedOver;
-use crate::units::{Name, RunId};
+use crate::units::{Name, RunId, format_bytes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -51,12 +51,16 @@ fn run_backup(
     let id = open.repository.header().id;
     // Without what it knows everything is read; whoever keeps the run's record tells what is wrong.
     let history = History::open(&settings.state_dir).ok();
+    let tracking = history.as_ref().map(|history| history.tracking(machine)).transpose();
     let hints = ChangeHints {
         lists: lists(place),
         sources: history.as_ref().and_then(|history| history.sources(id, machine).ok()?),
-        read_everything: reading == Reading::Full,
+        // Without what is known of them, no source is believed.
+        read_everything: reading == Reading::Full || tracking.is_err(),
+        tracking: tracking.ok().flatten().unwrap_or_default(),
+        full_read_every: place.full_read_every,
     };
-    let capturer = capture::capturer(place, id)?;
+    let capturer = capture::capturer(settings, place, None, run)?;
     let request = BackupRequest {
         machine,
         capturer: capturer.as_ref(),
@@ -74,6 +78,7 @@ fn run_backup(
     done.warnings = result.damages.iter().map(|found| damage::describe(&open, found)).collect();
     let in_full = result.disks.iter().filter_map(in_full);
     done.warnings.extend(in_full);
+    done.warnings.extend(result.disks.iter().filter_map(|read| untold(machine, read)));
     done.warnings.extend(result.notes);
     Ok(done)
 }
@@ -90,6 +95,37 @@ fn lists(machine: &MachineSettings) -> BTreeMap<Name, HandedOver> {
 fn in_full(read: &DiskRead) -> Option<String> {
     let reason = read.in_full_because.as_ref()?;
     Some(format!("disk {} was read in full: {reason}", read.disk))
+}
+
+/// Ranges that a warning lists one by one.
+const RANGES_LISTED_MAX: usize = 10;
+
+fn untold(machine: &Name, read: &DiskRead) -> Option<String> {
+    let (disk, untold) = (&read.disk, &read.untold);
+    if untold.bytes == 0 {
+        return None;
+    }
+    let ranges = untold.extents.iter().take(RANGES_LISTED_MAX);
+    let ranges: Vec<String> =
+        ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect();
+    let more = if untold.extents.len() > RANGES_LISTED_MAX { ", and more" } else { "" };
+    Some(format!(
+        "disk {disk}: {} changed in bytes {}{more} although nothing told of it; points that were \
+         made since the last full read may lack such changes. From now on the disk is read in full, \
+         until `afterimage backup now {machine} --trust-changes`",
+        format_bytes(untold.bytes),
+        ranges.join(", ")
+    ))
+}
+
+/// Believes again what is told of the changes of a machine's disks. Returns the disks of which it
+/// was not believed.
+///
+/// # Errors
+/// When the history fails, or the settings do not know the machine.
+pub fn trust_changes(settings: &Settings, machine: &Name) -> Result<Vec<Name>, OperationError> {
+    let (machine, _) = known(settings, "machine", &settings.machines, machine.as_str())?;
+    Ok(History::open(&settings.state_dir)?.trust(machine)?)
 }
 
 /// Whether the files of every definition can travel under their own names.

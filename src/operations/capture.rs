@@ -2,55 +2,127 @@
 
 use super::OperationError;
 use super::error::known;
-use crate::capture::{Capturer, DiskCapturer, Disks, QemuMachine, QemuMark};
+use crate::capture::clone::CloneCapturer;
+use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
+use crate::capture::{
+    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId, QemuMachine, QemuMark,
+};
 use crate::settings::{
-    DiskSettings, FileSettings, MachineSettings, PlaceKind, QemuSettings, Settings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings,
+    Settings, SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
-use crate::units::{Name, RepositoryId};
+use crate::units::{Name, RunId};
 
-/// How a machine is captured to be backed up to a repository.
+/// The folder, within that of the local state, that tells which snapshots exist.
+const SNAPSHOT_RECORDS: &str = "snapshots";
+
+/// How a machine is captured by a run, for its backups or for a replica that is fed straight from it.
 pub(super) fn capturer(
+    settings: &Settings,
     machine: &MachineSettings,
-    repository: RepositoryId,
+    replica: Option<&Name>,
+    run: RunId,
 ) -> Result<Box<dyn Capturer>, OperationError> {
-    if let Some(qemu) = qemu(machine, QemuMark::of_backups(repository, &machine.name)) {
-        return Ok(Box::new(qemu));
-    }
     if machine.libvirt.is_some() {
         return Err(not_yet(machine, "libvirt"));
     }
+    let capturer: Box<dyn Capturer> = match qemu(settings, machine, replica)? {
+        Some(qemu) => Box::new(qemu),
+        None => Box::new(disks(settings, machine, replica, run)?),
+    };
+    Ok(match &machine.hooks {
+        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
+        None => capturer,
+    })
+}
+
+/// The disks of a machine, each captured by itself.
+fn disks(
+    settings: &Settings,
+    machine: &MachineSettings,
+    replica: Option<&Name>,
+    run: RunId,
+) -> Result<Disks, OperationError> {
     let disks = machine.disks.iter().map(|disk| {
         let capturer: Box<dyn DiskCapturer> = match &disk.source {
             SourceSettings::File(file) if !file.cloned => Box::new(file_spec(file)),
-            SourceSettings::File(_) => return Err(not_yet(machine, "reflink")),
+            SourceSettings::File(file) => Box::new(CloneCapturer {
+                image: file.path.clone(),
+                format: file.format,
+                machine: machine.name.clone(),
+                replica: replica.cloned(),
+                owner: OwnerId::of(&settings.state_dir)?,
+                run,
+            }),
             SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
             // A machine that has one such disk has no others.
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
-            SourceSettings::Snapshot(_) => return Err(not_yet(machine, "snapshot")),
+            SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
+                commands: snapshot_commands(snapshot),
+                format: snapshot.format,
+                machine: machine.name.clone(),
+                replica: replica.cloned(),
+                owner: OwnerId::of(&settings.state_dir)?,
+                run,
+                records: settings.state_dir.join(SNAPSHOT_RECORDS),
+            }),
         };
         Ok((disk.name.clone(), capturer))
     });
-    Ok(Box::new(Disks::new(disks.collect::<Result<_, _>>()?)))
+    Ok(Disks::new(disks.collect::<Result<_, _>>()?))
 }
 
-/// A machine whose disks are those of a running QEMU: then all of them are of the same one.
-fn qemu(machine: &MachineSettings, mark: QemuMark) -> Option<QemuMachine> {
+/// A machine whose disks are those of a running QEMU: if one is, the settings make sure that all
+/// are, and of the same one.
+fn qemu(
+    settings: &Settings,
+    machine: &MachineSettings,
+    replica: Option<&Name>,
+) -> Result<Option<QemuMachine>, OperationError> {
     let disks = machine.disks.iter().filter_map(|disk| match &disk.source {
         SourceSettings::Qemu(qemu) => Some((&disk.name, qemu)),
         _ => None,
     });
     let disks: Vec<(&Name, &QemuSettings)> = disks.collect();
-    let (_, first) = disks.first()?;
-    let limit = disks.iter().map(|(_, qemu)| qemu.freeze_timeout).min();
-    Some(QemuMachine {
+    let Some((_, first)) = disks.first() else { return Ok(None) };
+    let user = replica.map_or(CaptureUser::Machine(&machine.name), CaptureUser::Replica);
+    let limits = disks.iter().map(|(_, qemu)| qemu.freeze_timeout);
+    Ok(Some(QemuMachine {
         qmp: first.qmp.clone(),
         agent: first.agent.clone(),
         disks: disks.iter().map(|(name, qemu)| ((*name).clone(), qemu.device.clone())).collect(),
         scratch: first.scratch.clone(),
-        freeze_limit: limit.unwrap_or(first.freeze_timeout),
-        mark,
-    })
+        freeze_limit: limits.min().unwrap_or(first.freeze_timeout),
+        mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
+    }))
+}
+
+fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
+    // Of anything else, the capture is what is read, and the machine goes on meanwhile.
+    let is_read_itself = |disk: &DiskSettings| match &disk.source {
+        SourceSettings::File(file) => !file.cloned,
+        SourceSettings::Nbd(_) => true,
+        SourceSettings::Qemu(_) | SourceSettings::Snapshot(_) => false,
+    };
+    Hooks {
+        machine: machine.name.clone(),
+        before: hooks.before.clone(),
+        after: hooks.after.clone(),
+        time_limit: hooks.timeout,
+        makes_consistent: hooks.consistent,
+        until_read: machine.disks.iter().any(is_read_itself),
+    }
+}
+
+fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {
+    SnapshotCommands {
+        create: snapshot.create.clone(),
+        path: snapshot.path.clone(),
+        remove: snapshot.remove.clone(),
+        changed: snapshot.changed.clone(),
+        time_limit: snapshot.timeout,
+    }
 }
 
 /// The settings refuse these kinds until they can be captured.

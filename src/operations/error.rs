@@ -1,6 +1,7 @@
 //! Why an operation failed, and what that means for the caller of the process.
 
 use crate::backup::BackupError;
+use crate::capture::OwnerError;
 use crate::catalog::CatalogError;
 use crate::destination::CopyError;
 use crate::fsio::{FileError, LockError};
@@ -56,6 +57,9 @@ pub enum OperationError {
         /// The kind.
         kind: &'static str,
     },
+    /// Which installation this is, is not known.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The repository failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,14 +122,14 @@ pub enum OperationError {
     },
     /// A replica is not what its point says.
     #[error(
-        "replica {replica} differs from point {point}: {ranges}; run `afterimage replicate now \
+        "replica {replica} differs from {at}: {ranges}; run `afterimage replicate now \
          {replica}` to compare and repair it"
     )]
     Differs {
         /// The replica.
         replica: Name,
         /// The point.
-        point: String,
+        at: String,
         /// What differs.
         ranges: String,
     },
@@ -375,6 +379,7 @@ impl OperationError {
             | Self::File(_)
             | Self::Differs { .. }
             | Self::CannotCapture { .. }
+            | Self::Owner(_)
             | Self::DamageFound { .. } => Root::Other,
         }
     }

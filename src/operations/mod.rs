@@ -9,6 +9,7 @@ mod capture;
 mod catalog;
 mod copy;
 mod damage;
+mod direct;
 mod error;
 mod find;
 mod gc;
@@ -26,7 +27,7 @@ mod usage;
 mod verify;
 mod verify_repository;
 
-pub use backup::{Reading, backup_machine, check_definitions};
+pub use backup::{Reading, backup_machine, check_definitions, trust_changes};
 pub use catalog::{catalog_check, catalog_rebuild};
 pub use copy::{CopyOrder, copy_machine, machines_to_copy};
 pub use error::{CatalogProblem, OperationError, known};

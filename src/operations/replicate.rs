@@ -1,15 +1,18 @@
 //! Bringing a replica to the newest point.
 
 use super::error::known;
-use super::run::{About, Done, RunResult, execute};
-use super::{OperationError, damage, open};
+use super::run::{About, Done, RunResult, execute, now};
+use super::{OperationError, capture, damage, direct, open};
 use crate::catalog::{CatalogError, History, RunKind, RunStatus};
 use crate::destination::{PointRef, ReplicaHome, TargetKind};
 use crate::fsio::{FileStat, FileSystem, RealFileSystem, existing_folder};
 use crate::progress::Progress;
-use crate::replay::{self, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec};
-use crate::settings::{PlaceKind, ReplicaSettings, Settings};
-use crate::units::{Name, format_bytes};
+use crate::replay::{
+    self, DirectRequest, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec,
+};
+use crate::settings::{MachineSettings, PlaceKind, ReplicaMode, ReplicaSettings, Settings};
+use crate::units::{Name, RunId, format_bytes};
+use std::collections::BTreeSet;
 
 /// Brings a replica to the newest point of its machine. With `adopt`, what is in occupied targets
 /// may be overwritten.
@@ -26,12 +29,14 @@ pub fn replicate(
 ) -> RunResult {
     let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
     let about = About::replica(RunKind::Replicate, replica, machine);
-    execute(settings, about, progress, |_| run_replicate(settings, replica, adopt, progress))
+    execute(settings, about, progress, |run| {
+        run_replicate(settings, (replica, run), adopt, progress)
+    })
 }
 
 fn run_replicate(
     settings: &Settings,
-    replica: &Name,
+    (replica, run): (&Name, RunId),
     adopt: bool,
     progress: &Progress,
 ) -> Result<Done, OperationError> {
@@ -44,6 +49,22 @@ fn run_replicate(
         check_not_lost(settings, fs.as_ref(), place, &home)?;
     }
     let mut session = ReplicaSession::open(&fs, home, replica, &targets(place))?;
+    if place.mode == ReplicaMode::Direct {
+        let capturer = capture::capturer(settings, source, Some(replica), run)?;
+        let request = DirectRequest {
+            machine,
+            capturer: capturer.as_ref(),
+            targets: targets(place),
+            sources: sources(settings, fs.as_ref()),
+            distrusted: distrusted(settings, source)?,
+            adopt,
+            now: now(),
+            run,
+            workers: open::workers(),
+        };
+        let done = replay::replicate_directly(&mut session, &request, progress)?;
+        return Ok(direct::describe(done, session.redone));
+    }
     let open = open::open_repository(settings, &source.repository)?;
     let request = ReplicateRequest {
         machine,
@@ -93,6 +114,16 @@ fn check_not_lost(
         return Ok(());
     }
     Err(ReplayError::SuperblockGone { replica: place.name.clone(), path }.into())
+}
+
+/// Disks of a machine whose source was found to tell of too few changes.
+fn distrusted(
+    settings: &Settings,
+    machine: &MachineSettings,
+) -> Result<BTreeSet<Name>, CatalogError> {
+    let tracking = History::open(&settings.state_dir)?.tracking(&machine.name)?;
+    let found = tracking.into_iter().filter(|(_, tracking)| tracking.distrust.is_some());
+    Ok(found.map(|(disk, _)| disk).collect())
 }
 
 /// Whether the history knows that a replica was brought to a point.

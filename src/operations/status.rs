@@ -94,6 +94,19 @@ pub fn status(settings: &Settings, now: Timestamp) -> StatusReport {
         let found = history.as_ref()?.last(kind, machine, replica).ok().flatten();
         found.map(last_run)
     };
+    let distrust = settings.machines.keys().filter_map(|machine| {
+        let tracking = history.as_ref()?.tracking(machine).ok()?;
+        let disks = tracking.into_iter().filter_map(|(disk, tracking)| {
+            let since = tracking.distrust?.since;
+            Some(format!(
+                "machine {machine}, disk {disk}: what is told of its changes is not believed since \
+                 {since}, when it told of too few; every backup reads all of it, until `afterimage \
+                 backup now {machine} --trust-changes`"
+            ))
+        });
+        Some(disks.collect::<Vec<_>>())
+    });
+    let distrust: Vec<String> = distrust.flatten().collect();
     let mut points: BTreeMap<&Name, Vec<Point>> = BTreeMap::new();
     let mut repositories = Vec::new();
     for (name, place) in &settings.repositories {
@@ -123,6 +136,7 @@ pub fn status(settings: &Settings, now: Timestamp) -> StatusReport {
         status
     });
     let replicas = replicas.collect();
+    warnings.extend(distrust);
     StatusReport { repositories, machines, replicas, warnings }
 }
 
@@ -223,12 +237,13 @@ fn replica_status(
         at: None,
         lag_points: None,
         lag_s: None,
+        direct: false,
         last_run: None,
         problem: None,
     };
     match record(settings, replica) {
         Ok(None) => status.state = "never seeded".to_owned(),
-        Ok(Some(record)) => describe_state(&record.state, points, &mut status),
+        Ok(Some(record)) => describe_state(&record, points, &mut status),
         Err(error) => status.problem = Some(error.to_string()),
     }
     status
@@ -246,19 +261,22 @@ pub(super) fn record(
     Ok(Some(record.map_err(crate::replay::ReplayError::from)?))
 }
 
-fn describe_state(state: &State, points: Option<&[&Point]>, status: &mut ReplicaStatus) {
+fn describe_state(record: &ReplicaRecord, points: Option<&[&Point]>, status: &mut ReplicaStatus) {
+    let (state, at) = (&record.state, record.state.point());
     status.state = state.word().to_owned();
-    let (State::Seeding { to: at }
-    | State::Clean { point: at }
-    | State::Applying { to: at, .. }
-    | State::Promoted { point: at }) = state;
-    status.at = Some((*at).into());
+    status.at = Some(at.into());
+    status.direct = record.direct.is_some();
     // While it is seeded it holds no point that anything could be behind.
     if matches!(state, State::Seeding { .. }) {
         return;
     }
     let Some(points) = points else { return };
-    let newer = points.iter().filter(|point| point.manifest.sequence > at.sequence);
+    // A capture has no number among the points, and may be newer than all of them.
+    let is_newer = |point: &&&Point| match status.direct {
+        true => point.manifest.time > at.time,
+        false => point.manifest.sequence > at.sequence,
+    };
+    let newer = points.iter().filter(is_newer);
     status.lag_points = Some(newer.count());
     let newest = points.last().map(|point| point.manifest.time);
     status.lag_s = newest.map(|newest| seconds_between(at.time, newest));

@@ -2,15 +2,14 @@
 
 use super::error::known;
 use super::run::{About, Done, RunResult, execute};
-use super::{OperationError, damage, open, replicate};
+use super::{OperationError, damage, direct, open, replicate, status};
 use crate::catalog::{RunKind, RunStatus};
-use crate::destination::PointRef;
 use crate::fsio::RealFileSystem;
 use crate::progress::Progress;
 use crate::report::DifferingDisk;
 use crate::scrub::{self, DiskVerdict, VerifyReplicaRequest};
 use crate::settings::Settings;
-use crate::units::{Name, format_bytes, format_count};
+use crate::units::{Name, RunId, format_bytes, format_count};
 
 /// Ranges that a message lists one by one.
 const RANGES_LISTED_MAX: usize = 10;
@@ -24,35 +23,45 @@ const RANGES_REPORTED_MAX: usize = 1000;
 pub fn verify_replica(settings: &Settings, replica: &Name, progress: &Progress) -> RunResult {
     let machine = settings.replicas.get(replica).map(|replica| replica.machine.clone());
     let about = About::replica(RunKind::Verify, replica, machine);
-    execute(settings, about, progress, |_| run_verify(settings, replica, progress))
+    execute(settings, about, progress, |run| run_verify(settings, (replica, run), progress))
 }
 
 fn run_verify(
     settings: &Settings,
-    replica: &Name,
+    (replica, run): (&Name, RunId),
     progress: &Progress,
 ) -> Result<Done, OperationError> {
     let (replica, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
     let (_, machine) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
-    let open = open::open_repository(settings, &machine.repository)?;
     let home = replicate::home(settings, place);
+    if status::record(settings, place)?.is_some_and(|record| record.direct.is_some()) {
+        let verdict = direct::verify(settings, (machine, run), (replica, home), progress)?;
+        let mut done =
+            judge(replica, format!("what was {}", direct::label(&verdict.at)), &verdict.disks);
+        done.detail = Some(direct::compared(&verdict));
+        done.warnings = verdict.notes;
+        return Ok(done);
+    }
+    let open = open::open_repository(settings, &machine.repository)?;
     let request = VerifyReplicaRequest { replica, home, workers: open::workers() };
     let fs = RealFileSystem::shared();
     let (at, verdicts) =
         scrub::verify_replica(&fs, &open.repository, &open.catalog, &request, progress)
             .map_err(|error| damage::with_points(&open, error.into()))?;
-    Ok(judge(replica, at, &verdicts))
+    let label = format!("point #{} {}", at.sequence.0, at.id.short());
+    let judged = judge(replica, label, &verdicts);
+    Ok(Done { point: Some(at.into()), ..judged })
 }
 
-fn judge(replica: &Name, at: PointRef, verdicts: &[DiskVerdict]) -> Done {
-    let mut done = Done::completed(at.into());
+fn judge(replica: &Name, at: String, verdicts: &[DiskVerdict]) -> Done {
+    let mut done = Done::new(RunStatus::Completed);
     let differing: Vec<&DiskVerdict> = verdicts.iter().filter(|v| v.differing_bytes > 0).collect();
     if differing.is_empty() {
         return done;
     }
     let error = OperationError::Differs {
         replica: replica.clone(),
-        point: format!("#{} {}", at.sequence.0, at.id.short()),
+        at,
         ranges: differing.iter().map(|v| describe(v)).collect::<Vec<_>>().join("; "),
     };
     done.status = RunStatus::Failed;

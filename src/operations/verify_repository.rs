@@ -6,7 +6,6 @@ use super::open::{OpenRepository, open_repository, workers};
 use super::run::{About, Done, RunResult, execute, now};
 use super::{OperationError, status};
 use crate::catalog::{History, PointVerified, RunKind, RunStatus, VerifiedHow};
-use crate::destination::State;
 use crate::fsio::{FileSystem, RealFileSystem};
 use crate::point::Point;
 use crate::progress::Progress;
@@ -329,12 +328,7 @@ impl Judgement<'_> {
         for replica in self.settings.replicas.values() {
             // What cannot be read is told by `status`.
             let Ok(Some(record)) = status::record(self.settings, replica) else { continue };
-            let points = match record.state {
-                State::Seeding { to } => vec![to],
-                State::Clean { point } | State::Promoted { point } => vec![point],
-                State::Applying { from, to, .. } => vec![from, to],
-            };
-            for point in points {
+            for point in record.points() {
                 found.entry(point.id).or_default().push(replica.name.clone());
             }
         }

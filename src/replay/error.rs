@@ -1,14 +1,17 @@
 //! Why a replication failed.
 
 use super::plan::PlanConflict;
+use crate::capture::CaptureError;
 use crate::catalog::CatalogError;
 use crate::destination::{
     ApplyError, CopyError, JournalError, SuperblockError, TargetError, TransitionError,
 };
 use crate::fsio::{FileError, LockError};
 use crate::progress::Cancelled;
+use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::units::{Name, format_bytes};
+use crate::workers::WorkerLost;
 use std::path::PathBuf;
 
 /// Why a replication failed. The replica is at the point that `afterimage status` names.
@@ -95,6 +98,21 @@ pub enum ReplayError {
         #[source]
         error: Box<TargetError>,
     },
+    /// The machine could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// A captured disk could not be read.
+    #[error("disk {disk}: {error}")]
+    Source {
+        /// The disk.
+        disk: Name,
+        /// The reason.
+        #[source]
+        error: Box<SourceError>,
+    },
+    /// A worker ended without a result.
+    #[error(transparent)]
+    WorkerLost(#[from] WorkerLost),
     /// Copying a disk failed.
     #[error("disk {disk}: {error}")]
     Copy {
@@ -134,6 +152,10 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
+    pub(super) fn source(disk: &Name, error: SourceError) -> Self {
+        Self::Source { disk: disk.clone(), error: Box::new(error) }
+    }
+
     pub(super) fn target(disk: &Name, error: TargetError) -> Self {
         Self::Target { disk: disk.clone(), error: Box::new(error) }
     }
@@ -173,6 +195,8 @@ impl ReplayError {
         match self {
             Self::Target { error, .. } => error.is_permanent(),
             Self::Copy { error, .. } => error.is_permanent(),
+            Self::Capture(error) => error.is_permanent(),
+            Self::Source { error, .. } => error.is_permanent(),
             Self::Superblock(error) => error.is_permanent(),
             Self::Journal(error) => error.is_permanent(),
             Self::Apply(error) => error.is_permanent(),

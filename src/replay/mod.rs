@@ -8,6 +8,7 @@
 //! The first copy needs no journal: the replica is `seeding` until it is complete. So it is while
 //! a replica that someone else wrote to is compared with its point and repaired.
 
+mod direct;
 mod error;
 mod ownership;
 mod plan;
@@ -20,6 +21,7 @@ mod stage;
 mod tests;
 mod update;
 
+pub use direct::{DirectPlan, DirectRequest, DirectlyReplicated, plan_direct, replicate_directly};
 pub use error::ReplayError;
 pub use plan::{Observed, Plan, PlanConflict, plan};
 pub use session::{ReplicaSession, TargetSpec};

@@ -1,6 +1,6 @@
 //! What to do with a replica: a pure function of what is known of it and of the points.
 
-use crate::destination::{IdentityChange, PointRef, ReplicaRecord, State};
+use crate::destination::{IdentityChange, NO_REPOSITORY, PointRef, ReplicaRecord, State};
 use crate::point::Point;
 use crate::units::{Name, RepositoryId};
 use std::path::{Path, PathBuf};
@@ -93,14 +93,14 @@ pub enum PlanConflict {
     },
     /// The newest point has a disk that the replica has no target for.
     #[error(
-        "point {point} has a disk {disk}, for which the replica has no target; add a \
+        "{of} has a disk {disk}, for which the replica has no target; add a \
          [[replica.NAME.disk]] for it to the settings"
     )]
     DiskWithoutTarget {
         /// The disk.
         disk: Name,
-        /// The point.
-        point: String,
+        /// The point, or the machine.
+        of: String,
     },
 }
 
@@ -123,7 +123,8 @@ pub fn plan(
             _ => Plan::Repair { reason: "its targets were adopted".to_owned() },
         });
     };
-    if &record.machine != machine || record.repository != repository {
+    let is_other = record.repository != repository && record.repository != NO_REPOSITORY;
+    if &record.machine != machine || is_other {
         return Err(PlanConflict::OtherOwner {
             was: format!("machine {} of repository {}", record.machine, record.repository),
             is: format!("machine {machine} of repository {repository}"),
@@ -149,6 +150,13 @@ pub fn plan(
     if let Some((disk, path)) = observed.disks.iter().find(|disk| has_moved(record, disk)) {
         return repair(format!("the target of disk {disk} is {} now", path.display()));
     }
+    if record.direct.is_some() {
+        // What it holds is in no repository. No replica goes back by itself.
+        return match newest.manifest.time > at.time {
+            true => repair("it was fed straight from its machine before".to_owned()),
+            false => Ok(Plan::Skip { at }),
+        };
+    }
     if !is_newer(newest, at) {
         return Ok(Plan::Skip { at });
     }
@@ -169,12 +177,12 @@ fn is_newer(newest: &Point, at: PointRef) -> bool {
     newest.id != at.id && (sequence > at.sequence || time > at.time)
 }
 
-fn has_moved(record: &ReplicaRecord, (name, path): &(Name, PathBuf)) -> bool {
+pub(super) fn has_moved(record: &ReplicaRecord, (name, path): &(Name, PathBuf)) -> bool {
     record.disks.iter().any(|disk| &disk.name == name && &disk.path != path)
 }
 
 /// Nothing that the replica does not know is overwritten unasked.
-fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict> {
+pub(super) fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict> {
     match (observed.occupied.first(), observed.foreign) {
         _ if observed.adopt => Ok(()),
         (Some(path), _) => Err(PlanConflict::Occupied { path: path.clone() }),
@@ -189,7 +197,7 @@ fn check_disks(observed: &Observed<'_>, newest: &Point) -> Result<(), PlanConfli
         None => Ok(()),
         Some(disk) => Err(PlanConflict::DiskWithoutTarget {
             disk: disk.name.clone(),
-            point: newest.id.short(),
+            of: format!("point {}", newest.id.short()),
         }),
     }
 }

@@ -5,14 +5,14 @@ use super::session::{ReplicaSession, TargetSpec, disk_records};
 use super::update::ReplicateRequest;
 use super::{ReplayError, update};
 use crate::destination::{
-    CopyMode, CopyOptions, Damaged, DiskRecord, ReplicaRecord, State, Superblock, Target,
-    TargetAccess, TargetKind, copy_tree,
+    CopyMode, CopyOptions, Damaged, DirectFeed, DiskRecord, PointRef, ReplicaRecord, State,
+    Superblock, Target, TargetAccess, TargetKind, copy_tree,
 };
 use crate::fsio::{existing_folder, parent_dir};
 use crate::point::{Point, thin_bytes};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, Repository};
-use crate::units::{Breakage, Epoch, ReplicaId, is_broken};
+use crate::units::{Breakage, Epoch, Name, ReplicaId, RepositoryId, is_broken};
 
 /// What a seed or a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,21 +36,22 @@ pub(super) fn seed(
         specs.iter().map(|spec| open_existing(session, spec)).collect::<Result<Vec<_>, _>>()?;
     let places = specs.iter().zip(&existing);
     let places = places.map(|(spec, target)| place(spec, target.as_ref()));
-    let record = begin(session, repository, request, point, places.collect::<Result<_, _>>()?)?;
+    let beginning = Beginning {
+        repository: repository.header().id,
+        machine: request.machine,
+        to: update::point_ref(point),
+        direct: None,
+        disks: places.collect::<Result<_, _>>()?,
+    };
+    let record = begin(session, beginning)?;
     let mut outcome = Seeded::default();
     let mut targets = Vec::with_capacity(specs.len());
     for disk in &point.manifest.disks {
         progress.add_total(disk.size_bytes);
     }
     for ((spec, disk), existing) in specs.iter().zip(&point.manifest.disks).zip(existing) {
-        let (target, mode) = match existing {
-            Some(target) => {
-                distrust(session, &target)?;
-                (target, CopyMode::Repair)
-            }
-            None => (create(session, spec)?, CopyMode::Fresh),
-        };
-        target.resize(disk.size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;
+        let (target, is_fresh) = ready(session, spec, existing, disk.size_bytes)?;
+        let mode = if is_fresh { CopyMode::Fresh } else { CopyMode::Repair };
         let options = CopyOptions { mode, workers: request.workers, damaged: Damaged::Fail };
         let copied = copy_tree(repository, index, &disk.tree(), &target, options, progress)
             .map_err(|error| ReplayError::copy(&spec.disk, error))?;
@@ -69,6 +70,24 @@ pub(super) fn seed(
     Ok(outcome)
 }
 
+/// A target that can hold `size_bytes`, and whether all of it reads as zeros.
+pub(super) fn ready(
+    session: &mut ReplicaSession,
+    spec: &TargetSpec,
+    existing: Option<Target>,
+    size_bytes: u64,
+) -> Result<(Target, bool), ReplayError> {
+    let (target, is_fresh) = match existing {
+        Some(target) => {
+            distrust(session, &target)?;
+            (target, false)
+        }
+        None => (create(session, spec)?, true),
+    };
+    target.resize(size_bytes).map_err(|e| ReplayError::target(&spec.disk, e))?;
+    Ok((target, is_fresh))
+}
+
 /// An earlier copy may have ended with a sync that failed, or before the image's name was durable.
 fn distrust(session: &ReplicaSession, target: &Target) -> Result<(), ReplayError> {
     target.forget_cache();
@@ -84,7 +103,7 @@ fn specs_of(request: &ReplicateRequest<'_>, point: &Point) -> Vec<TargetSpec> {
 }
 
 /// The target of a disk, if there is one already.
-fn open_existing(
+pub(super) fn open_existing(
     session: &ReplicaSession,
     spec: &TargetSpec,
 ) -> Result<Option<Target>, ReplayError> {
@@ -98,7 +117,7 @@ fn open_existing(
 }
 
 /// What the superblock says of a target before it is copied to.
-fn place(spec: &TargetSpec, target: Option<&Target>) -> Result<DiskRecord, ReplayError> {
+pub(super) fn place(spec: &TargetSpec, target: Option<&Target>) -> Result<DiskRecord, ReplayError> {
     let identity = target.map(Target::identity).transpose();
     Ok(DiskRecord {
         name: spec.disk.clone(),
@@ -108,27 +127,36 @@ fn place(spec: &TargetSpec, target: Option<&Target>) -> Result<DiskRecord, Repla
     })
 }
 
+/// What a replica comes to by a copy.
+pub(super) struct Beginning<'a> {
+    pub repository: RepositoryId,
+    pub machine: &'a Name,
+    pub to: PointRef,
+    /// Of one that is fed straight from its machine.
+    pub direct: Option<DirectFeed>,
+    pub disks: Vec<DiskRecord>,
+}
+
 /// Makes the superblock say `seeding`, and to which files and devices, before any of them is
 /// touched: targets without a superblock are never ours, and a copy that is interrupted may only
 /// go on where it was.
-fn begin(
+pub(super) fn begin(
     session: &mut ReplicaSession,
-    repository: &Repository,
-    request: &ReplicateRequest<'_>,
-    point: &Point,
-    disks: Vec<DiskRecord>,
+    beginning: Beginning<'_>,
 ) -> Result<ReplicaRecord, ReplayError> {
-    let state = State::Seeding { to: update::point_ref(point) };
+    let Beginning { repository, machine, to, direct, disks } = beginning;
+    let state = State::Seeding { to };
     let record = match session.record() {
-        Some(current) => ReplicaRecord { state, disks, ..current.clone() },
+        Some(current) => ReplicaRecord { state, disks, repository, direct, ..current.clone() },
         None => ReplicaRecord {
             replica: session.replica.clone(),
             replica_id: ReplicaId::random().map_err(crate::store::StoreError::Random)?,
-            repository: repository.header().id,
-            machine: request.machine.clone(),
+            repository,
+            machine: machine.clone(),
             epoch: Epoch(0),
             state,
             disks,
+            direct,
         },
     };
     match &mut session.superblock {

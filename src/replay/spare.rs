@@ -40,8 +40,9 @@ impl<'a> Spare<'a> {
     }
 }
 
-/// Runs of blocks that differ, of two contents of the same length that belong at `start`.
-fn differing_blocks(start: u64, held: &[u8], content: &[u8]) -> Vec<Range<usize>> {
+/// Runs of blocks that differ, of two contents of the same length that belong at `start`. Where
+/// nothing is `held`, all of it differs.
+pub(super) fn differing_blocks(start: u64, held: &[u8], content: &[u8]) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     while at < content.len() {

@@ -49,6 +49,7 @@ fn record(state: State, disks: &[&str]) -> ReplicaRecord {
         epoch: Epoch(0),
         state,
         disks: disks.iter().map(disk).collect(),
+        direct: None,
     }
 }
 

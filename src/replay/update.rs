@@ -8,8 +8,8 @@ use super::stage::{Delta, Needs};
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
 use crate::destination::{
-    IdentityChange, JournalReader, PointRef, ReplicaRecord, State, Target, TargetAccess,
-    TargetKind, apply,
+    DirectFeed, IdentityChange, JournalReader, JournalRef, PointRef, ReplicaRecord, State, Target,
+    TargetAccess, TargetKind, apply,
 };
 use crate::fsio::{FileStat, existing_folder, is_same_file, parent_dir};
 use crate::point::{Point, load_point};
@@ -82,10 +82,7 @@ pub fn replicate(
         .ok_or_else(|| ReplayError::NoPoint { machine: request.machine.clone() })?;
     // What the catalog says of it is a copy: only the manifest itself is authenticated.
     let newest = load_point(repository, newest.id)?;
-    if let Some(State::Promoted { point }) = session.record().map(|record| &record.state) {
-        // Before its targets are touched: a guest may have them open.
-        return Err(PlanConflict::Promoted { point: *point }.into());
-    }
+    check_not_promoted(session)?;
     check_targets(session, repository, request)?;
     let (mut targets, changed) = open_unchanged(session, &request.targets)?;
     let repair = |session: &mut ReplicaSession, reason: String| {
@@ -99,7 +96,8 @@ pub fn replicate(
         // They are opened anew, as what they are now.
         targets.clear();
     }
-    let occupied = occupied_targets(session, request, &newest)?;
+    let needed: Vec<&Name> = newest.manifest.disks.iter().map(|disk| &disk.name).collect();
+    let occupied = occupied_targets(session, &request.targets, &needed)?;
     let foreign = match as_it_was {
         true => None,
         false => {
@@ -146,6 +144,14 @@ pub fn replicate(
     }
 }
 
+/// Before its targets are touched: a guest may have them open.
+pub(super) fn check_not_promoted(session: &ReplicaSession) -> Result<(), ReplayError> {
+    match session.record().map(|record| &record.state) {
+        Some(State::Promoted { point }) => Err(PlanConflict::Promoted { point: *point }.into()),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn point_ref(point: &Point) -> PointRef {
     PointRef { id: point.id, sequence: point.manifest.sequence, time: point.manifest.time }
 }
@@ -166,6 +172,28 @@ fn replay(
     progress.add_changed(needs.data_bytes);
     let (path, id) = (session.home.journal(), record.replica_id);
     let journal = delta.stage(&session.fs, &path, targets, id, progress)?;
+    let (from, to) = (point_ref(delta.from), point_ref(delta.to));
+    commit(session, record, targets, Commit { from, to, journal, direct: None }, progress)
+}
+
+/// A staged journal, and what it leads to.
+pub(super) struct Commit {
+    pub from: PointRef,
+    pub to: PointRef,
+    pub journal: JournalRef,
+    /// Of a replica that is fed straight from its machine.
+    pub direct: Option<DirectFeed>,
+}
+
+/// Makes the superblock name the journal, which is the commit, and redoes it.
+pub(super) fn commit(
+    session: &mut ReplicaSession,
+    record: ReplicaRecord,
+    targets: &[Target],
+    commit: Commit,
+    progress: &Progress,
+) -> Result<(), ReplayError> {
+    let Commit { from, to, journal, direct } = commit;
     // The last look before the commit: staging takes long, and not everyone asks for locks.
     if let Some(change) = first_change(&record, targets)? {
         session.home.discard_journal(session.fs.as_ref())?;
@@ -175,10 +203,9 @@ fn replay(
         let reader = JournalReader::open(session.fs.as_ref(), &session.home.journal())?;
         apply(&reader.verify(&journal)?, targets)?;
     }
-    let (from, to) = (point_ref(delta.from), point_ref(delta.to));
     if let Some(superblock) = &mut session.superblock {
         let state = State::Applying { from, to, journal };
-        superblock.store(ReplicaRecord { state, ..record })?;
+        superblock.store(ReplicaRecord { state, direct, ..record })?;
     }
     let written = session.redo(targets)?;
     progress.add_written(written);
@@ -199,8 +226,19 @@ fn check_targets(
             let (disk, path, repository) = (disk.clone(), path.clone(), real_root);
             return Err(ReplayError::TargetInRepository { disk, path, repository });
         }
+    }
+    check_sources(session, &request.targets, &request.sources)
+}
+
+/// A target that any disk is read from.
+pub(super) fn check_sources(
+    session: &ReplicaSession,
+    targets: &[TargetSpec],
+    sources: &[FileStat],
+) -> Result<(), ReplayError> {
+    for TargetSpec { disk, path, .. } in targets {
         let Some(stat) = session.fs.stat(path)? else { continue };
-        if request.sources.iter().any(|source| is_same_file(source, &stat)) {
+        if sources.iter().any(|source| is_same_file(source, &stat)) {
             return Err(ReplayError::TargetIsSource { disk: disk.clone(), path: path.clone() });
         }
     }
@@ -208,7 +246,7 @@ fn check_targets(
 }
 
 /// The targets of a clean replica, claimed, and the first that is not as it was left.
-fn open_unchanged(
+pub(super) fn open_unchanged(
     session: &ReplicaSession,
     specs: &[TargetSpec],
 ) -> Result<(Vec<Target>, Option<IdentityChange>), ReplayError> {
@@ -228,7 +266,7 @@ fn open_unchanged(
     Ok((targets, change))
 }
 
-fn first_change(
+pub(super) fn first_change(
     record: &ReplicaRecord,
     targets: &[Target],
 ) -> Result<Option<IdentityChange>, ReplayError> {
@@ -248,17 +286,17 @@ fn first_change(
     Ok(None)
 }
 
-/// Targets that `point` would be written to, that hold something, and that the superblock does
-/// not know.
-fn occupied_targets(
+/// Targets that the `needed` disks would be written to, that hold something, and that the
+/// superblock does not know.
+pub(super) fn occupied_targets(
     session: &ReplicaSession,
-    request: &ReplicateRequest<'_>,
-    point: &Point,
+    targets: &[TargetSpec],
+    needed: &[&Name],
 ) -> Result<Vec<PathBuf>, ReplayError> {
     let known = session.record().map_or(&[][..], |record| &record.disks);
     let mut occupied = Vec::new();
-    for spec in &request.targets {
-        let is_needed = point.manifest.disk(&spec.disk).is_some();
+    for spec in targets {
+        let is_needed = needed.contains(&&spec.disk);
         // Of a path that is known, `first_foreign` looks at what is there.
         if !is_needed || known.iter().any(|disk| disk.path == spec.path) {
             continue;

@@ -204,6 +204,9 @@ pub struct ReplicaStatus {
     /// The sync point; while `seeding`, the one that it will be at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<PointAt>,
+    /// Whether that is a capture of its machine, which no repository has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
     /// How many newer points there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_points: Option<usize>,

@@ -1,7 +1,7 @@
 //! What the replicas of a machine need, read from their superblocks.
 
 use super::RetainError;
-use crate::destination::{PointRef, ReplicaHome, ReplicaRecord, State, Superblock};
+use crate::destination::{PointRef, ReplicaHome, ReplicaRecord, Superblock};
 use crate::fsio::{FileLock, FileSystem, LockError, LockHolder, LockMode};
 use crate::units::{Breakage, Name, PointId, Sequence, is_broken};
 
@@ -99,20 +99,11 @@ fn one(fs: &dyn FileSystem, place: &ReplicaPlace, busy: bool) -> Result<ReplicaN
     let read = Superblock::read_both(fs, &path, &replica);
     let (record, other) = read.map_err(|error| error.to_string())?;
     let points: Vec<PointRef> =
-        [Some(record), other].iter().flatten().flat_map(points_of).collect();
+        [Some(record), other].iter().flatten().flat_map(ReplicaRecord::points).collect();
     let first = points.iter().map(|point| point.sequence).min();
     Ok(ReplicaNeeds {
         replica,
         points: points.iter().map(|point| point.id).collect(),
         in_use_from: first.filter(|_| busy),
     })
-}
-
-fn points_of(record: &ReplicaRecord) -> Vec<PointRef> {
-    match record.state {
-        State::Seeding { to: at } | State::Clean { point: at } | State::Promoted { point: at } => {
-            vec![at]
-        }
-        State::Applying { from, to, .. } => vec![from, to],
-    }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod before;
 mod book;
 mod content;
+mod direct;
 mod documents;
 mod files;
 mod finding;
@@ -12,6 +13,7 @@ mod repair;
 mod replica;
 mod repository;
 
+pub use direct::{DirectVerdict, VerifyDirectRequest, verify_direct};
 pub use files::{FilesVerdict, verify_files};
 pub use finding::{Finding, FindingKind, HarmedDisk, PointVerdict, Verdict};
 pub use repair::{HealSource, RepairReport, RepairRequest, TreeSource, repair};

@@ -1,5 +1,6 @@
 //! Comparing a replica, every byte, with the point that it says it is at.
 
+use crate::capture::CaptureError;
 use crate::catalog::{Catalog, CatalogError};
 use crate::destination::{
     CopyError, CopyMode, CopyOptions, CopyOutcome, Damaged, DiskRecord, PointRef, ReplicaHome,
@@ -10,6 +11,7 @@ use crate::extent::Extent;
 use crate::fsio::{FileError, FileLock, FileSystem, LockError, LockHolder, LockMode};
 use crate::point::{Point, load_point};
 use crate::progress::{Cancelled, Progress};
+use crate::source::SourceError;
 use crate::store::{Repository, StoreError};
 use crate::units::Name;
 use crate::workers::WorkerLost;
@@ -68,6 +70,30 @@ pub enum VerifyError {
         /// The point.
         point: PointRef,
     },
+    /// Of a replica that is fed straight from its machine.
+    #[error(
+        "disk {disk}: what changed in the machine since it was replicated is not known ({why}), so \
+         there is nothing that the replica could be compared with; run `afterimage replicate now` \
+         for it, which then compares everything"
+    )]
+    ChangesUnknown {
+        /// The disk.
+        disk: Name,
+        /// Why not.
+        why: String,
+    },
+    /// The machine could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The machine could not be read.
+    #[error("disk {disk}: {error}")]
+    Source {
+        /// The disk.
+        disk: Name,
+        /// The reason.
+        #[source]
+        error: Box<SourceError>,
+    },
     /// A disk failed.
     #[error("disk {disk}: {error}")]
     Target {
@@ -107,6 +133,16 @@ pub enum VerifyError {
     /// A worker ended without a result.
     #[error(transparent)]
     WorkerLost(#[from] WorkerLost),
+}
+
+impl VerifyError {
+    pub(super) fn source(disk: &Name, error: SourceError) -> Self {
+        Self::Source { disk: disk.clone(), error: Box::new(error) }
+    }
+
+    pub(super) fn target(disk: &Name, error: TargetError) -> Self {
+        Self::Target { disk: disk.clone(), error: Box::new(error) }
+    }
 }
 
 /// Compares a replica with its point and says what differs. Nothing is written.
@@ -165,8 +201,8 @@ fn sync_point(
     }
 }
 
-fn open(fs: &dyn FileSystem, disk: &DiskRecord) -> Result<Target, VerifyError> {
-    let error = |error| VerifyError::Target { disk: disk.name.clone(), error: Box::new(error) };
+pub(super) fn open(fs: &dyn FileSystem, disk: &DiskRecord) -> Result<Target, VerifyError> {
+    let error = |error| VerifyError::target(&disk.name, error);
     let path = disk.identity.as_ref().map(|identity| (&identity.path, identity.kind));
     let Some((path, kind)) = path else {
         let path = std::path::PathBuf::from(disk.name.as_str());

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{DiskSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings};
+use super::types::{
+    DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings,
+};
 use super::{DEFINITION_FILES_MAX, LOCK_DAYS_MAX, PRUNE_MAX_PERCENT_DEFAULT, source, values};
 use crate::units::{Keep, Name};
 
@@ -29,6 +32,8 @@ pub(super) struct MachineDraft {
     prune_max_percent: u8,
     definition: Vec<PathBuf>,
     libvirt: Option<LibvirtSettings>,
+    full_read_every: Option<Duration>,
+    hooks: Option<HookSettings>,
 }
 
 impl MachineDraft {
@@ -49,6 +54,8 @@ impl MachineDraft {
             definition: self.definition,
             disks: disks.collect::<Option<_>>()?,
             libvirt: self.libvirt,
+            full_read_every: self.full_read_every,
+            hooks: self.hooks,
         })
     }
 }
@@ -80,6 +87,9 @@ pub(super) fn read(
         .field("definition")
         .map(|field| definition(&field, context.folder, findings))
         .unwrap_or_default();
+    let full_read_every =
+        reader.field("full_read_every").and_then(|field| values::duration(&field, findings));
+    let hooks = reader.field("hooks").and_then(|field| hooks(&field, findings));
     let libvirt = reader.field("source");
     let is_whole = libvirt.is_some();
     let libvirt = libvirt.and_then(|field| source::of_machine(&field, findings));
@@ -104,6 +114,8 @@ pub(super) fn read(
         prune_max_percent,
         definition,
         libvirt,
+        full_read_every,
+        hooks,
     }
 }
 
@@ -117,6 +129,34 @@ fn found_by_itself(
         findings.wrong_hint(&field.key_at, message, "leave out `source`, or all of its disks");
     }
     DisksDraft { disks: Vec::new(), complete: false }
+}
+
+const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+fn hooks(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<HookSettings> {
+    let example = "hooks = { before = \"…\", after = \"…\" }";
+    let mut reader = field.table("`hooks`".to_owned(), example, findings)?;
+    let (before, after) = (reader.field("before"), reader.field("after"));
+    let is_empty = before.is_none() && after.is_none();
+    let before = before.map(|field| source::text(&field, example, findings));
+    let after = after.map(|field| source::text(&field, example, findings));
+    let timeout = reader.field("timeout").and_then(|field| values::duration(&field, findings));
+    let consistent = reader.field("consistent").and_then(|field| field.boolean(findings));
+    let unknown = reader.has_unknown();
+    reader.finish(findings);
+    if is_empty && !unknown {
+        findings.wrong_hint(
+            &field.at,
+            "`hooks` names no command",
+            format!("for example: {example}"),
+        );
+    }
+    Some(HookSettings {
+        before: before.flatten(),
+        after: after.flatten(),
+        timeout: timeout.unwrap_or(HOOK_TIMEOUT_DEFAULT),
+        consistent: consistent.unwrap_or(false),
+    })
 }
 
 fn keep(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Keep> {

@@ -23,9 +23,9 @@ mod values;
 
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use types::{
-    DiskSettings, EncryptionSettings, FileSettings, LibvirtSettings, MachineSettings, NbdSettings,
-    PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaSettings, RepositorySettings, Schedule,
-    Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
+    DiskSettings, EncryptionSettings, FileSettings, HookSettings, LibvirtSettings, MachineSettings,
+    NbdSettings, PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaMode, ReplicaSettings,
+    RepositorySettings, Schedule, Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
 };
 
 use std::io::Read;

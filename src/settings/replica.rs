@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use super::findings::{Findings, quoted};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::types::{PlaceKind, ReplicaDiskSettings, ReplicaSettings, Trigger};
+use super::types::{PlaceKind, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, Trigger};
 use super::values;
 use crate::units::Name;
 
 /// Targets of the design that are still to come.
 const LATER_TARGETS: [&str; 1] = ["nbd"];
 /// Modes of the design that are still to come.
-const LATER_MODES: [&str; 2] = ["direct", "continuous"];
+const LATER_MODES: [&str; 1] = ["continuous"];
 
 const WORDS: DiskWords = DiskWords {
     place_key: "target",
@@ -36,6 +36,7 @@ pub(super) struct ReplicaDraft {
     pub(super) trigger: Option<Located<Trigger>>,
     pub(super) disks: DisksDraft<Target>,
     pub(super) journal_dir: Option<Located<PathBuf>>,
+    mode: ReplicaMode,
 }
 
 impl ReplicaDraft {
@@ -50,6 +51,7 @@ impl ReplicaDraft {
             name: self.name.value,
             machine: self.machine?.value,
             trigger: self.trigger?.value,
+            mode: self.mode,
             disks: disks.collect::<Option<_>>()?,
             journal_dir: self.journal_dir.map(|dir| dir.value),
         })
@@ -65,9 +67,9 @@ pub(super) fn read(
     let hint = "say which machine it follows, such as machine = \"web01\"";
     let machine = named::reference(&mut reader, "machine", hint, findings);
     let trigger = trigger(&mut reader, context, findings);
-    if let Some(field) = reader.field("mode") {
-        check_mode(&field, findings);
-    }
+    // Where it is wrong there are findings, and the default is never used.
+    let mode = reader.field("mode").and_then(|field| mode(&field, findings));
+    let mode = mode.unwrap_or(ReplicaMode::Backup);
     let journal_dir = reader
         .field("journal_dir")
         .and_then(|field| values::path(&field, context.folder, findings));
@@ -75,7 +77,7 @@ pub(super) fn read(
         target(field, context, findings)
     });
     reader.finish(findings);
-    ReplicaDraft { name, machine, trigger, disks, journal_dir }
+    ReplicaDraft { name, machine, trigger, disks, journal_dir, mode }
 }
 
 fn target(
@@ -124,14 +126,16 @@ fn looks_like_schedule(text: &str) -> bool {
     text.starts_with('@') || text.split_whitespace().count() >= 5
 }
 
-fn check_mode(field: &Field<'_>, findings: &mut Findings<'_>) {
+fn mode(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<ReplicaMode> {
     match field.as_str() {
         Some(mode) if LATER_MODES.contains(&mode) => {
             let message = values::unsupported(&format!("the mode {}", quoted(mode)));
             findings.wrong_hint(&field.at, message, "write mode = \"backup\", or leave it out");
+            None
         }
         _ => {
-            values::choice(field, &[("backup", ())], findings);
+            let modes = [("backup", ReplicaMode::Backup), ("direct", ReplicaMode::Direct)];
+            values::choice(field, &modes, findings)
         }
     }
 }

@@ -13,13 +13,20 @@ use super::values;
 use crate::source::ImageFormat;
 
 /// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 4] = ["nbd", "libvirt", "snapshot", "reflink"];
+const LATER_SOURCES: [&str; 2] = ["nbd", "libvirt"];
 
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const LIBVIRT_URI_DEFAULT: &str = "qemu:///system";
 /// Longest command, address or name, in bytes.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+const COMMAND_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const COMMAND_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
+const IMAGE_FORMATS: [(&str, ImageFormat); 2] =
+    [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
 
 const QEMU_EXAMPLE: &str = "qemu = { qmp = \"/run/web01.qmp\", device = \"drive0\" }";
 const LIBVIRT_EXAMPLE: &str = "source = { libvirt = { domain = \"web01\" } }";
@@ -94,10 +101,7 @@ fn file(
     let changed = changed.map(|field| values::path(&field, context.folder, findings));
     let cloned = place.reader.field("snapshot").is_some_and(|field| clone(&field, findings));
     let format = match (format_field, place.kind) {
-        (Some(field), PlaceKind::Image) => {
-            let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
-            values::choice(&field, &formats, findings)
-        }
+        (Some(field), PlaceKind::Image) => values::choice(&field, &IMAGE_FORMATS, findings),
         (Some(field), PlaceKind::Device) => {
             let message = "`format` is only for images: a device is read as it is";
             findings.wrong_hint(&field.key_at, message, "leave out `format`");
@@ -119,12 +123,7 @@ fn file(
 
 /// Whether the image is cloned: `snapshot = "reflink"`.
 fn clone(field: &Field<'_>, findings: &mut Findings<'_>) -> bool {
-    let is_chosen = values::choice(field, &[("reflink", ())], findings).is_some();
-    if is_chosen && is_later("reflink") {
-        let message = values::unsupported("the snapshot \"reflink\"");
-        findings.wrong_hint(&field.at, message, "leave out `snapshot`");
-    }
-    is_chosen
+    values::choice(field, &[("reflink", ())], findings).is_some()
 }
 
 fn nbd(
@@ -224,8 +223,31 @@ fn snapshot(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<SnapshotSe
     let path = command(reader.required("path", SNAPSHOT_EXAMPLE), findings);
     let remove = command(reader.required("remove", SNAPSHOT_EXAMPLE), findings);
     let changed = command(reader.field("changed"), findings);
+    let timeout = reader.field("timeout");
+    let timeout =
+        timeout.map_or(Some(COMMAND_TIMEOUT_DEFAULT), |field| timeout_of(&field, findings));
+    let format = reader.field("format");
+    let format = format.and_then(|field| values::choice(&field, &IMAGE_FORMATS, findings));
     reader.finish(findings);
-    Some(SnapshotSettings { create: create?, path: path?, remove: remove?, changed })
+    Some(SnapshotSettings {
+        create: create?,
+        path: path?,
+        remove: remove?,
+        changed,
+        timeout: timeout?,
+        format,
+    })
+}
+
+/// How long a command may take.
+fn timeout_of(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Duration> {
+    let duration = values::duration(field, findings)?;
+    if (COMMAND_TIMEOUT_MIN..=COMMAND_TIMEOUT_MAX).contains(&duration) {
+        return Some(duration);
+    }
+    let message = "a command may take a second to a day";
+    findings.wrong_hint(&field.at, message, "for example: timeout = \"10 min\"");
+    None
 }
 
 /// A text that is not empty, and can be handed to another program.

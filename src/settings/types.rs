@@ -75,10 +75,29 @@ pub struct MachineSettings {
     pub prune_max_percent: u8,
     /// Files that travel in each point; at most [`super::DEFINITION_FILES_MAX`].
     pub definition: Vec<PathBuf>,
+    /// Commands that are run around each capture.
+    pub hooks: Option<HookSettings>,
+    /// How long after it was read in full a disk is read in full again, and what was told of its
+    /// changes is held against that; `None`: never.
+    pub full_read_every: Option<Duration>,
     /// Its disks; at least one unless they are found by itself, no name twice.
     pub disks: Vec<DiskSettings>,
     /// The domain that all its disks are found by.
     pub libvirt: Option<LibvirtSettings>,
+}
+
+/// Commands that are run, by `/bin/sh -c`, around each capture of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookSettings {
+    /// Run before it.
+    pub before: Option<String>,
+    /// Run as soon as the machine need not hold still any more.
+    pub after: Option<String>,
+    /// How long each may take.
+    pub timeout: Duration,
+    /// The user vouches that the machine's software has written out what it holds when `before`
+    /// ends.
+    pub consistent: bool,
 }
 
 /// A disk of a machine.
@@ -187,6 +206,10 @@ pub struct SnapshotSettings {
     pub remove: String,
     /// Prints where a snapshot differs from an older one.
     pub changed: Option<String>,
+    /// How long each of them may take.
+    pub timeout: Duration,
+    /// Format of what is read; `None` when afterimage has to find out.
+    pub format: Option<ImageFormat>,
 }
 
 /// What holds a disk.
@@ -216,10 +239,21 @@ pub struct ReplicaSettings {
     pub machine: Name,
     /// What makes it follow.
     pub trigger: Trigger,
+    /// What it is fed from.
+    pub mode: ReplicaMode,
     /// Its disks: exactly those of the machine, in the file's order.
     pub disks: Vec<ReplicaDiskSettings>,
     /// Folder for its superblock and redo journal; `None` leaves the choice to afterimage.
     pub journal_dir: Option<PathBuf>,
+}
+
+/// What a replica is fed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaMode {
+    /// The points of its machine.
+    Backup,
+    /// The machine itself.
+    Direct,
 }
 
 /// What makes a replica follow its machine.

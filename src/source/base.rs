@@ -1,10 +1,13 @@
 //! What a capture of a disk leaves for a later one to build upon.
 
-use super::FileIdentity;
+use super::{CloneIdentity, FileIdentity};
+use crate::units::Name;
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// By what it can be told later where a disk changed since it was captured.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum DiskBase {
     /// The files that it was read from, in the order of its chain: while nobody writes to them,
@@ -40,7 +43,7 @@ pub enum DiskBase {
         /// Where it lies.
         path: PathBuf,
         /// By what it is known again.
-        identity: FileIdentity,
+        identity: CloneIdentity,
     },
     /// A snapshot that the user's commands made, and keep.
     Snapshot {
@@ -66,6 +69,19 @@ impl DiskBase {
     pub fn outlives_boot(&self) -> bool {
         !matches!(self, Self::Files { .. })
     }
+}
+
+/// Reads what was noted of several disks: nothing is known of a disk whose base this program does
+/// not know.
+///
+/// # Errors
+/// When it is no map of disks.
+pub fn known_bases<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<Name, DiskBase>, D::Error> {
+    let noted = BTreeMap::<Name, serde_json::Value>::deserialize(deserializer)?;
+    let known = |(disk, base)| Some((disk, DiskBase::from_json(base)?));
+    Ok(noted.into_iter().filter_map(known).collect())
 }
 
 #[cfg(test)]

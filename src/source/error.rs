@@ -161,6 +161,15 @@ pub enum SourceError {
         /// What happened.
         why: String,
     },
+    /// It could not be held at one instant, as a clone or a snapshot.
+    #[error("{error}")]
+    NotHeld {
+        /// The reason.
+        #[source]
+        error: Box<dyn std::error::Error + Send + Sync>,
+        /// Whether trying the same again can not help.
+        is_permanent: bool,
+    },
     /// A read past the end of the disk.
     #[error("bytes {offset} to {end} of {} were asked for, the disk has {size_bytes}; ask for a \
         range within it", path.display())]
@@ -184,6 +193,7 @@ impl SourceError {
             Self::Claimed(claim) => !matches!(claim, DeviceClaimError::Busy { .. }),
             Self::File(error) => error.is_permanent(),
             Self::Nbd(error) => error.is_permanent(),
+            Self::NotHeld { is_permanent, .. } => *is_permanent,
             _ => true,
         }
     }

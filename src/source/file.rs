@@ -83,6 +83,12 @@ impl SourceFile {
         Ok(opened)
     }
 
+    /// The same file under the name of the image that it is a clone of.
+    pub(super) fn standing_for(mut self, image: &Path) -> Self {
+        self.path = image.to_owned();
+        self
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

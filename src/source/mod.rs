@@ -6,6 +6,7 @@
 
 mod base;
 mod changes;
+mod clones;
 mod direct;
 mod error;
 mod file;
@@ -17,8 +18,9 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use base::DiskBase;
+pub use base::{DiskBase, known_bases};
 pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use clones::{CloneIdentity, CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
 pub use nbd::{NbdSource, open_nbd};
 

@@ -88,3 +88,33 @@ fn a_list_of_changes_is_used_once_and_only_for_its_point() {
     world.run(&["replicate", "now"]).expect(0);
     assert!(world.read("standby/root.raw") == world.read("web01.img"));
 }
+
+#[test]
+fn a_list_that_leaves_something_out_is_found_out_by_a_full_read() {
+    let world = with_list();
+    let text = String::from_utf8(world.read("settings.toml")).unwrap();
+    let machine = "[machine.web01]\n";
+    let text = text.replace(machine, &format!("{machine}full_read_every = \"1 second\"\n"));
+    world.write("settings.toml", text.as_bytes());
+    let first = backup(&world, &["--full-read"])["point"].as_str().unwrap().to_owned();
+    write_noticed(&world.path("web01.img"), 1_000_000, &[7; 5000]);
+    write_noticed(&world.path("web01.img"), 2_000_000, &[8; 10]);
+    std::thread::sleep(Duration::from_millis(1100));
+    write_list(&world, &first, "[[1000000, 5000]]");
+    let told = world.run(&["backup", "now", "web01"]).expect(0);
+    told.complains("disk root: 4.00 KiB changed in bytes 1998848-2002944")
+        .complains("backup now web01 --trust-changes");
+    world.run(&["status"]).complains("disk root: what is told of its changes is not believed");
+    let second = backup(&world, &[]);
+    assert!(second["warnings"][0].as_str().unwrap().contains("not believed"), "{second}");
+    assert_eq!(bytes_read(&second), DISK_BYTES as u64);
+    world.run(&["replicate", "now"]).expect(0);
+    assert!(world.read("standby/root.raw") == world.read("web01.img"));
+    let text = text.replace("1 second", "1 week");
+    world.write("settings.toml", text.as_bytes());
+    let newest = second["point"].as_str().unwrap();
+    write_list(&world, newest, "[]");
+    let third = backup(&world, &["--trust-changes"]);
+    assert_eq!((bytes_read(&third), &third["warnings"]), (0, &Value::Null), "{third}");
+    world.run(&["status"]).expect(0);
+}

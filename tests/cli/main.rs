@@ -6,6 +6,7 @@ mod changes;
 mod common;
 mod costs;
 mod damaged;
+mod direct;
 mod errors;
 mod journey;
 mod keys;

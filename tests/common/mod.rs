@@ -3,6 +3,7 @@
 
 pub mod files;
 pub mod template;
+pub mod tracked;
 
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, ChangeHints, backup};
 use afterimage::capture::Disks;

@@ -3,6 +3,7 @@
 use super::lab::{DISKS, Lab};
 use super::machine::{DATA_BYTES, ROOT_BYTES};
 use afterimage::backup::BackupResult;
+use afterimage::capture::{CaptureUser, OwnerId, QemuMark};
 use afterimage::point::Provenance;
 use serde_json::json;
 
@@ -232,7 +233,8 @@ fn bitmaps_jobs_and_files_of_others_are_left_alone() {
     assert_eq!(bitmaps.len(), 4, "{bitmaps:?}");
     assert!(file.exists());
     // Another owner captures the same machine, and this one's bitmaps stay.
-    lab.qemu.mark = afterimage::capture::QemuMark::new([5; 16]);
+    let (owner, machine) = (OwnerId([5; 16]), lab.qemu.disks[0].0.clone());
+    lab.qemu.mark = QemuMark::new(owner, CaptureUser::Machine(&machine));
     drop(lab.capture());
     assert_eq!(lab.machine.bitmaps().len(), 4);
 }

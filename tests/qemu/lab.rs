@@ -3,11 +3,13 @@
 use super::common::World;
 use super::machine::Machine;
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, ChangeHints, backup};
-use afterimage::capture::{Bases, Captured, Capturer, QemuMachine, QemuMark};
+use afterimage::capture::{
+    Bases, CaptureUser, Captured, Capturer, OwnerId, QemuMachine, QemuMark,
+};
 use afterimage::catalog::History;
 use afterimage::point::Point;
 use afterimage::progress::Progress;
-use afterimage::units::{Hex, Name, RunId};
+use afterimage::units::{Name, RunId};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,13 +17,13 @@ use std::time::Duration;
 pub const DISKS: [&str; 2] = ["root", "data"];
 
 /// Each test's machine has an owner of its own.
-fn owner(folder: &Path) -> [u8; 16] {
+fn mark(folder: &Path) -> QemuMark {
     let digest = Sha256::digest(folder.to_str().unwrap().as_bytes());
-    digest[..16].try_into().unwrap()
+    QemuMark::new(OwnerId(digest[..16].try_into().unwrap()), CaptureUser::Machine(&name("web01")))
 }
 
 pub fn mark_prefix(folder: &Path) -> String {
-    format!("afterimage-{}", Hex(owner(folder)))
+    format!("afterimage-{}-", mark(folder))
 }
 
 pub struct Lab {
@@ -54,7 +56,7 @@ impl Lab {
             disks: DISKS.map(|disk| (name(disk), disk.to_owned())).into(),
             scratch: None,
             freeze_limit: Duration::from_secs(20),
-            mark: QemuMark::new(owner(&folder)),
+            mark: mark(&folder),
         };
         Self { world, machine, qemu, read_everything: false }
     }

@@ -55,12 +55,11 @@ pub(super) fn usable<'a>(noted: &'a DiskBase, disk: &Node, mark: &Mark) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::qemu::names::tests::mark;
     use serde_json::{Value, json};
 
-    const MARK: [u8; 16] = [7; 16];
-
     fn name() -> String {
-        format!("{}x-root", Mark::new(MARK).prefix())
+        format!("{}x-root", mark(7).prefix())
     }
 
     fn disk(bitmaps: Value) -> Node {
@@ -86,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_bitmap_counts_that_recorded_everything() {
-        let (mark, noted) = (Mark::new(MARK), noted(&name(), GRANULARITY_BYTES, 1 << 20));
+        let (mark, noted) = (mark(7), noted(&name(), GRANULARITY_BYTES, 1 << 20));
         let disk = disk(json!([bitmap(json!({ "name": "other" })), bitmap(json!({}))]));
         assert_eq!(usable(&noted, &disk, &mark), Ok(name().as_str()));
     }
@@ -103,13 +102,12 @@ mod tests {
             (json!([bitmap(json!({ "recording": false }))]), "disabled"),
             (json!([bitmap(json!({ "granularity": 4096 }))]), "stands for 4096 bytes"),
         ];
-        let mark = Mark::new(MARK);
+        let (mark, other) = (mark(7), mark(8));
         for (bitmaps, expected) in cases {
             let noted = noted(&name(), GRANULARITY_BYTES, 1 << 20);
             let reason = usable(&noted, &disk(bitmaps), &mark).unwrap_err();
             assert!(reason.contains(expected), "{expected}: {reason}");
         }
-        let other = Mark::new([8; 16]);
         for (noted, mark, expected) in [
             (noted(&name(), GRANULARITY_BYTES, 1 << 20), &other, "not made for this machine"),
             (noted(&name(), GRANULARITY_BYTES, 1 << 21), &mark, "its size changed"),

@@ -1,7 +1,8 @@
 //! Names of everything that a capture makes in QEMU. All carry the mark of who made it, so that the
 //! next run finds what an earlier one of the same owner left, and leaves everything else alone.
 
-use crate::units::{Hex, Name, RepositoryId, fill_random};
+use crate::capture::{CaptureUser, OwnerId};
+use crate::units::{Hex, Name, fill_random};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -19,17 +20,19 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark of an owner, by an identity that no other owner has and that never changes.
-    pub fn new(owner: [u8; 16]) -> Self {
-        Self { owner: Hex(owner).to_string() }
-    }
-
-    /// The mark of the backups of a machine to a repository.
-    pub fn of_backups(repository: RepositoryId, machine: &Name) -> Self {
-        let digest = Sha256::new().chain_update(repository.0).chain_update(machine.as_str());
-        let mut owner = [0; 16];
-        owner.iter_mut().zip(digest.finalize()).for_each(|(byte, from)| *byte = from);
-        Self::new(owner)
+    /// The mark of an installation, for one user of its captures.
+    pub fn new(owner: OwnerId, user: CaptureUser<'_>) -> Self {
+        let (kind, user) = match user {
+            CaptureUser::Machine(name) => ("machine", name),
+            CaptureUser::Replica(name) => ("replica", name),
+        };
+        let mut hash = Sha256::new();
+        hash.update(owner.0);
+        // No name holds a slash.
+        hash.update(format!("{kind}/{user}"));
+        let mut mark = [0; 16];
+        mark.iter_mut().zip(hash.finalize()).for_each(|(byte, from)| *byte = from);
+        Self { owner: Hex(mark).to_string() }
     }
 
     /// How everything of this owner begins.
@@ -56,6 +59,12 @@ impl Mark {
     pub(super) fn is_scratch(&self, path: &Path) -> bool {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
         name.starts_with(&self.prefix()) && name.ends_with(SCRATCH_END)
+    }
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.owner)
     }
 }
 
@@ -116,20 +125,34 @@ impl Capture {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// The mark of a machine's backups by some installation.
+    pub fn mark(owner: u8) -> Mark {
+        let machine = "web01".parse().unwrap();
+        Mark::new(OwnerId([owner; 16]), CaptureUser::Machine(&machine))
+    }
 
     #[test]
     fn names_fit_and_carry_the_mark() {
-        let capture = Capture::new(Mark::new([0xab; 16])).unwrap();
+        let capture = Capture::new(mark(1)).unwrap();
+        let owner = capture.mark.to_string();
         let node = capture.scratch_node(DISKS_MAX - 1);
-        assert!(node.len() <= 31 && node.starts_with("afterimage-abababab-"), "{node}");
+        let prefix = format!("afterimage-{}-", &owner[..8]);
+        assert!(node.len() <= 31 && node.starts_with(&prefix), "{node}");
         assert_ne!(node, capture.file_node(DISKS_MAX - 1));
         let file = capture.scratch_file(7);
+        assert!(file.contains(&owner));
         assert!(capture.mark.is_scratch(&Path::new("/srv").join(&file)), "{file}");
-        let other = Mark::new([0xac; 16]);
-        assert!(!other.is_scratch(Path::new(&file)));
+        assert!(!mark(2).is_scratch(Path::new(&file)));
         let disks: Vec<Name> = ["root", "data"].map(|it| it.parse().unwrap()).into();
         assert_ne!(capture.bitmap(&disks[0]), capture.bitmap(&disks[1]));
+    }
+
+    #[test]
+    fn a_replica_of_the_same_name_has_another_mark() {
+        let name = "web01".parse().unwrap();
+        assert_ne!(mark(1), Mark::new(OwnerId([1; 16]), CaptureUser::Replica(&name)));
     }
 }

@@ -19,7 +19,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::{DiskRecord, PointRef, ReplicaRecord, State, TransitionError, check_transition};
+pub use state::{
+    DirectFeed, DiskRecord, NO_REPOSITORY, PointRef, ReplicaRecord, State, TransitionError,
+    check_transition,
+};
 
 use super::home::temporary_path;
 use crate::fsio::{FileError, FileHandle, FileSystem, OpenMode, parent_dir, write_new};

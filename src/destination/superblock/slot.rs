@@ -16,8 +16,11 @@ use super::ReplicaRecord;
 use crate::units::{Breakage, is_broken};
 use sha2::{Digest, Sha256};
 
-/// Newest format version that is read, and the one that is written.
-pub(super) const VERSION: u32 = 1;
+/// Of a replica that is fed from backups. A program that knows only this one reads it.
+const VERSION_BACKUP: u32 = 1;
+/// Newest format version that is read. It is written of a replica that is fed straight from its
+/// machine.
+pub(super) const VERSION: u32 = 2;
 /// Length of a slot in bytes: more than one write of any medium.
 pub(super) const SLOT_BYTES: usize = 64 * 1024;
 /// Length of the file in bytes.
@@ -66,6 +69,11 @@ fn digest(header: &[u8], payload: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(header).chain_update([0; 32]).chain_update(payload).finalize().into()
 }
 
+/// The first format that can hold the record.
+fn version_of(record: &ReplicaRecord) -> u32 {
+    if record.direct.is_some() { VERSION } else { VERSION_BACKUP }
+}
+
 /// The whole slot, or why the record does not fit.
 pub(super) fn encode(record: &ReplicaRecord, generation: u64) -> Result<Vec<u8>, String> {
     if !record.is_possible() {
@@ -79,7 +87,7 @@ pub(super) fn encode(record: &ReplicaRecord, generation: u64) -> Result<Vec<u8>,
     }
     let mut slot = Vec::with_capacity(SLOT_BYTES);
     slot.extend(MAGIC);
-    slot.extend(VERSION.to_le_bytes());
+    slot.extend(version_of(record).to_le_bytes());
     slot.extend((payload.len() as u32).to_le_bytes());
     slot.extend(generation.to_le_bytes());
     slot.extend(digest(&slot, &payload));
@@ -113,10 +121,10 @@ pub(super) fn decode(slot: &[u8], index: u64) -> Result<Slot, SlotFault> {
         return Err(SlotFault::Misplaced);
     }
     let record = match version {
-        VERSION => {
+        VERSION_BACKUP | VERSION => {
             let record: Box<ReplicaRecord> =
                 serde_json::from_slice(payload).map_err(|_| SlotFault::Senseless)?;
-            if !record.is_possible() {
+            if !record.is_possible() || version_of(&record) != version {
                 return Err(SlotFault::Senseless);
             }
             Ok(record)

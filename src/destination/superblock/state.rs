@@ -6,9 +6,11 @@
 //! ```
 
 use crate::destination::{JournalRef, TargetIdentity};
+use crate::fsio::boot_id;
+use crate::source::{DiskBase, known_bases};
 use crate::units::{DISK_BYTES_MAX, Epoch, Name, PointId, ReplicaId, RepositoryId, Sequence};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A point, as the superblock remembers it.
@@ -88,6 +90,20 @@ impl DiskRecord {
     }
 }
 
+/// What is known of a replica that is fed straight from its machine: the point that it is at is a
+/// capture, which no repository has.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectFeed {
+    /// The capture that the state leads to, by the name that it was given as a point.
+    pub capture: PointId,
+    /// The [`boot_id`](crate::fsio::boot_id) when it was taken.
+    pub boot_id: Option<String>,
+    /// What the next capture of each disk can build upon.
+    #[serde(deserialize_with = "known_bases")]
+    pub bases: BTreeMap<Name, DiskBase>,
+}
+
 /// All that a superblock holds.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,14 +122,55 @@ pub struct ReplicaRecord {
     pub state: State,
     /// Its disks, in the order that journals number them.
     pub disks: Vec<DiskRecord>,
+    /// Of a replica that is fed straight from its machine; `None`: from backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<DirectFeed>,
+}
+
+/// Stands for the repository of a replica that was never fed from one.
+pub const NO_REPOSITORY: RepositoryId = RepositoryId([0; 16]);
+
+impl DirectFeed {
+    /// What of it still counts.
+    pub fn known(&self) -> BTreeMap<Name, DiskBase> {
+        let same_boot = self.boot_id.is_some() && self.boot_id == boot_id();
+        let counts = |base: &DiskBase| same_boot || base.outlives_boot();
+        let bases = self.bases.iter().filter(|(_, base)| counts(base));
+        bases.map(|(disk, base)| (disk.clone(), base.clone())).collect()
+    }
+}
+
+impl State {
+    /// The point that it leads to.
+    pub fn point(&self) -> PointRef {
+        match self {
+            Self::Seeding { to: at }
+            | Self::Clean { point: at }
+            | Self::Applying { to: at, .. }
+            | Self::Promoted { point: at } => *at,
+        }
+    }
 }
 
 impl ReplicaRecord {
+    /// The points of its repository that it is at, was at, or will be at.
+    pub fn points(&self) -> Vec<PointRef> {
+        match (&self.state, &self.direct) {
+            (_, Some(_)) => Vec::new(),
+            (State::Applying { from, to, .. }, None) => vec![*from, *to],
+            (state, None) => vec![state.point()],
+        }
+    }
+
     /// Whether there can be such a replica: what is read from a file need not be.
     pub(super) fn is_possible(&self) -> bool {
         let is_seeding = matches!(self.state, State::Seeding { .. });
+        let fits = match &self.direct {
+            Some(direct) => direct.capture == self.state.point().id,
+            None => self.repository != NO_REPOSITORY,
+        };
         let names: BTreeSet<&Name> = self.disks.iter().map(|disk| &disk.name).collect();
-        names.len() == self.disks.len()
+        fits && names.len() == self.disks.len()
             && self.disks.iter().all(|disk| {
                 disk.size_bytes <= DISK_BYTES_MAX && (is_seeding || disk.identity.is_some())
             })
@@ -231,10 +288,13 @@ pub fn check_transition(from: &ReplicaRecord, to: &ReplicaRecord) -> Result<(), 
 }
 
 fn check_same_replica(from: &ReplicaRecord, to: &ReplicaRecord) -> Result<(), TransitionError> {
+    // It was only ever fed straight from its machine.
+    let gets_repository =
+        from.repository == NO_REPOSITORY && matches!(to.state, State::Seeding { .. });
     let changed = [
         ("name", from.replica != to.replica),
         ("identity", from.replica_id != to.replica_id),
-        ("repository", from.repository != to.repository),
+        ("repository", from.repository != to.repository && !gets_repository),
         ("machine", from.machine != to.machine),
     ];
     match changed.into_iter().find(|(_, changed)| *changed) {

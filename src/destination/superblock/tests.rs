@@ -37,6 +37,7 @@ fn record(state: State, epoch: u64) -> ReplicaRecord {
         epoch: Epoch(epoch),
         state,
         disks: vec![disk],
+        direct: None,
     }
 }
 

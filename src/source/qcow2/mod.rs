@@ -10,6 +10,7 @@
 
 mod cache;
 mod chain;
+mod clones;
 mod compressed;
 mod header;
 mod map;

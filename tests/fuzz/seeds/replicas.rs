@@ -79,6 +79,7 @@ fn record(state: State, kind: TargetKind) -> ReplicaRecord {
         epoch: Epoch(3),
         state,
         disks: vec![disk],
+        direct: None,
     }
 }
 

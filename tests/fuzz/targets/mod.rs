@@ -53,6 +53,7 @@ const fn large(name: &'static str, run: fn(&[u8]) -> bool, cases: u32) -> Target
 pub const TARGETS: &[Target] = &[
     target("catalog", databases::catalog, 1500),
     target("changed-list", texts::changed_list, 50_000),
+    target("changed-output", texts::changed_output, 50_000),
     target("condemned", documents::condemned, 30_000),
     target("header", keys::header, 30_000),
     target("history", databases::history, 1500),
@@ -75,6 +76,7 @@ pub const TARGETS: &[Target] = &[
     large("probe", images::probe, 10_000),
     large("qcow2", images::qcow2, 10_000),
     large("qcow2-chain", images::qcow2_chain, 7500),
+    target("qmp", texts::qmp, 100_000),
     target("recovery-key", texts::recovery_key, 200_000),
     target("removal", documents::removal, 30_000),
     target("schedule", texts::schedule, 15_000),

@@ -1,0 +1,135 @@
+//! What changed in a disk although nothing told of it: all of it was read, and where the new content
+//! is another one than that of the point before, that must lie in what was told.
+
+use super::base::Base;
+use super::{BackupError, Context};
+use crate::extent::{Extent, push_joined};
+use crate::point::{ContentReader, SpanChange, TreeRef, diff_spans, differing_leaves};
+use crate::source::Source;
+use crate::units::{MIB, Name};
+
+/// Compared at once, in bytes.
+const PIECE_BYTES: u64 = MIB;
+/// What is compared as one, in bytes: what most sources tell of at least.
+const BLOCK_BYTES: u64 = 4096;
+/// Ranges that are kept one by one; further ones only count.
+const EXTENTS_MAX: usize = 1000;
+
+/// Changes that nothing told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Untold {
+    /// The first ranges, sorted.
+    pub extents: Vec<Extent>,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// A disk that was read in full although it was told where it can have changed since `base`.
+pub(super) struct Claim {
+    /// Its place among the disks that were read.
+    pub disk: usize,
+    pub base: Base,
+}
+
+/// Holds what was told of a disk against what it holds now, `new`, which is in the repository.
+pub(super) fn find(
+    context: &Context<'_>,
+    (name, source): (&Name, &dyn Source),
+    base: &Base,
+    new: &TreeRef,
+) -> Result<Untold, BackupError> {
+    let (repository, catalog) = (context.regions.repository, context.catalog);
+    let mut suspects = Vec::new();
+    differing_leaves::<BackupError>(repository, catalog, &base.tree, new, &mut |region| {
+        context.regions.progress.check()?;
+        for change in diff_spans(region.old.as_ref(), region.new.as_ref(), region.len) {
+            let (SpanChange::Write { start, len, .. } | SpanChange::Zero { start, len }) = change;
+            let start = region.start + u64::from(start);
+            push_joined(&mut suspects, Extent::between(start, start + u64::from(len)));
+        }
+        Ok(())
+    })?;
+    let mut reader = ContentReader::new(repository, catalog)?;
+    let mut untold = Untold::default();
+    // Chunks reach further than what changed in them: the bytes decide.
+    for extent in outside(&suspects, &base.changed) {
+        let mut at = extent.start();
+        while at < extent.end() {
+            context.regions.progress.check()?;
+            let end = ((at / PIECE_BYTES + 1) * PIECE_BYTES).min(extent.end());
+            let piece = Extent::between(at, end);
+            let mut old = vec![0; piece.len() as usize];
+            reader.read_range(&base.tree, at, &mut old)?;
+            let mut now = vec![0; piece.len() as usize];
+            let read = source.read_exact_at(&mut now, at);
+            read.map_err(|error| BackupError::source(name, error))?;
+            compare(&mut untold, piece, &old, &now);
+            at = end;
+        }
+    }
+    Ok(untold)
+}
+
+fn compare(untold: &mut Untold, piece: Extent, old: &[u8], now: &[u8]) {
+    let mut at = piece.start();
+    while at < piece.end() {
+        let end = ((at / BLOCK_BYTES + 1) * BLOCK_BYTES).min(piece.end());
+        let range = (at - piece.start()) as usize..(end - piece.start()) as usize;
+        if old[range.clone()] != now[range] {
+            untold.bytes += end - at;
+            if untold.extents.len() < EXTENTS_MAX {
+                push_joined(&mut untold.extents, Extent::between(at, end));
+            }
+        }
+        at = end;
+    }
+}
+
+/// What of sorted `extents` lies in none of the sorted `told`.
+fn outside(extents: &[Extent], told: &[Extent]) -> Vec<Extent> {
+    let mut rest = Vec::new();
+    let mut next = 0;
+    for extent in extents {
+        let mut at = extent.start();
+        while told.get(next).is_some_and(|it| it.end() <= at) {
+            next += 1;
+        }
+        for known in told[next..].iter().take_while(|it| it.start() < extent.end()) {
+            push_joined(&mut rest, Extent::between(at, known.start()));
+            at = at.max(known.end());
+        }
+        push_joined(&mut rest, Extent::between(at, extent.end()));
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn extents(runs: &[(u64, u64)]) -> Vec<Extent> {
+        let mut list = Vec::new();
+        let mut at = 0;
+        for (gap, len) in runs {
+            push_joined(&mut list, Extent::between(at + gap, at + gap + len));
+            at += gap + len;
+        }
+        list
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_outside_is_in_the_one_and_not_in_the_other(
+            all in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),
+            told in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),
+        ) {
+            let (all, told) = (extents(&all), extents(&told));
+            let rest = outside(&all, &told);
+            let holds = |list: &[Extent], at: u64| list.iter().any(|it| it.start() <= at && at < it.end());
+            for at in 0..250 {
+                prop_assert_eq!(holds(&rest, at), holds(&all, at) && !holds(&told, at), "{}", at);
+            }
+        }
+    }
+}
