@@ -18,8 +18,8 @@ mod files;
 mod hooks;
 mod mark;
 mod owner;
-pub mod snapshot;
 mod qemu;
+pub mod snapshot;
 
 pub use command::CommandError;
 pub use disks::{CapturedDisk, DiskCapturer, Disks, Held};
@@ -28,7 +28,7 @@ pub use files::CapturedFile;
 pub use hooks::{Hooked, Hooks};
 pub use mark::{CaptureUser, Mark};
 pub use owner::{OwnerError, OwnerId};
-pub use qemu::{Mark as QemuMark, QemuError, QemuMachine};
+pub use qemu::{Mark as QemuMark, QemuDisk, QemuError, QemuMachine};
 
 use crate::point::Consistency;
 use crate::source::{Changed, DiskBase, Source, SourceError};

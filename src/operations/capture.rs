@@ -5,14 +5,16 @@ use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{
-    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId, QemuMachine, QemuMark,
+    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId, QemuDisk, QemuMachine,
+    QemuMark,
 };
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings,
-    Settings, SnapshotSettings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings, Settings,
+    SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
+use std::path::PathBuf;
 
 /// The folder, within that of the local state, that tells which snapshots exist.
 const SNAPSHOT_RECORDS: &str = "snapshots";
@@ -91,7 +93,7 @@ fn qemu(
     Ok(Some(QemuMachine {
         qmp: first.qmp.clone(),
         agent: first.agent.clone(),
-        disks: disks.iter().map(|(name, qemu)| ((*name).clone(), qemu.device.clone())).collect(),
+        disks: disks.iter().map(|(name, qemu)| qemu_disk(name, qemu)).collect(),
         scratch: first.scratch.clone(),
         freeze_limit: limits.min().unwrap_or(first.freeze_timeout),
         mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
@@ -123,6 +125,17 @@ fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {
         changed: snapshot.changed.clone(),
         time_limit: snapshot.timeout,
     }
+}
+
+fn qemu_disk(name: &Name, qemu: &QemuSettings) -> QemuDisk {
+    let image = |path: &PathBuf| SourceSpec {
+        path: path.clone(),
+        format: qemu.format,
+        must_be_device: false,
+        quiesced: false,
+    };
+    let (name, device) = (name.clone(), qemu.device.clone());
+    QemuDisk { name, device, image: qemu.image.as_ref().map(image) }
 }
 
 /// The settings refuse these kinds until they can be captured.

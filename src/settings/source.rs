@@ -183,8 +183,16 @@ fn qemu(
     let device = device.and_then(|field| text(&field, QEMU_EXAMPLE, findings));
     let freeze_timeout = freeze_timeout(&mut reader, findings);
     let scratch = path(reader.field("scratch"), findings);
+    let image = path(reader.field("image"), findings);
+    let format = reader.field("format");
+    if let (None, Some(format)) = (&image, &format) {
+        let message = "`format` is that of an `image`, and none is given";
+        findings.wrong_hint(&format.key_at, message, "leave out `format`");
+    }
+    let format = format.and_then(|field| values::choice(&field, &IMAGE_FORMATS, findings));
     reader.finish(findings);
-    Some(QemuSettings { qmp: qmp?, device: device?, agent, freeze_timeout, scratch })
+    let (qmp, device) = (qmp?, device?);
+    Some(QemuSettings { qmp, device, agent, freeze_timeout, scratch, image, format })
 }
 
 fn libvirt(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<LibvirtSettings> {
@@ -277,7 +285,7 @@ pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mu
     let process = |source: &SourceSettings| match source {
         SourceSettings::Qemu(qemu) => {
             Some((qemu.qmp.clone(), qemu.agent.clone(), qemu.scratch.clone()))
-        },
+        }
         _ => None,
     };
     let Some((first, rest)) = sources.split_first() else { return };

@@ -12,7 +12,14 @@ pub enum QemuError {
     /// QEMU did not do what it was asked to.
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    /// What QEMU exports cannot be read.
+    /// It is off, and nobody said where all its disks lie.
+    #[error("nobody listens on {}: the machine is off; give each of its disks an `image`, which is \
+        read then, or start the machine", path.display())]
+    Off {
+        /// The socket of its monitor.
+        path: PathBuf,
+    },
+    /// What QEMU exports cannot be read, or the image of a machine that is off.
     #[error("{error}")]
     Export {
         /// Why.
@@ -37,8 +44,10 @@ pub enum QemuError {
         why: String,
     },
     /// Somebody else's job works on a disk.
-    #[error("a job of another program works on {device} (a backup, a mirror or a commit); wait \
-        until it is done, then run this again")]
+    #[error(
+        "a job of another program works on {device} (a backup, a mirror or a commit); wait \
+        until it is done, then run this again"
+    )]
     JobRunning {
         /// The disk, as the settings call it.
         device: String,
@@ -52,8 +61,10 @@ pub enum QemuError {
         most: usize,
     },
     /// Nobody knows where the scratch file can lie.
-    #[error("{device} is no image in a file ({file}), so say where QEMU can keep for a while what \
-        the guest overwrites: scratch = \"FOLDER\"")]
+    #[error(
+        "{device} is no image in a file ({file}), so say where QEMU can keep for a while what \
+        the guest overwrites: scratch = \"FOLDER\""
+    )]
     NoScratch {
         /// The disk, as the settings call it.
         device: String,
@@ -105,6 +116,7 @@ impl QemuError {
         match self {
             Self::Qmp(error) => error.is_permanent(),
             Self::JobRunning { .. }
+            | Self::Off { .. }
             | Self::NoRoom { .. }
             | Self::ServerTaken { .. }
             | Self::System { .. }

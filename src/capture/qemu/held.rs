@@ -1,11 +1,11 @@
 //! A running QEMU, held at one instant.
 
+use super::Disk;
 use super::bitmap::GRANULARITY_BYTES;
 use super::export::CHANGES;
 use super::names::Capture;
 use super::source::ScratchSource;
 use super::watch::{Shared, Watch};
-use super::Disk;
 use crate::capture::{Bases, Captured};
 use crate::point::Consistency;
 use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, NbdSource, Source, SourceError};

@@ -69,7 +69,8 @@ pub(super) fn make(
         path: path.clone(),
         reason: "its name is no UTF-8, which QMP needs".to_owned(),
     })?;
-    let created = create(monitor, capture, json!({ "driver": "file", "filename": name, "size": 0 }));
+    let created =
+        create(monitor, capture, json!({ "driver": "file", "filename": name, "size": 0 }));
     created.map_err(|error| error.of(&path))?;
     let node = json!({ "driver": "file", "filename": name, "node-name": file });
     let opened = monitor.execute("blockdev-add", node);
