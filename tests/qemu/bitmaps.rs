@@ -289,7 +289,7 @@ fn the_bitmap_of_a_machine_that_lost_its_power_does_not_count() {
 #[test]
 fn a_bitmap_that_an_image_stores_does_not_count_after_a_change_by_others() {
     let cases: [(&[&str], &str); 3] = [
-        (&["bitmap", "--remove"], "is gone"),
+        (&["bitmap", "--remove"], "no bitmaps"),
         (&["bitmap", "--disable"], "disabled"),
         (&["bitmap", "--remove", "--add", "-g", "4096"], "replaced"),
     ];
