@@ -92,6 +92,11 @@ impl Results {
         middle(samples.iter().map(|sample| sample.seconds))
     }
 
+    fn is_disturbed(&self, (work, who): (&str, &str)) -> bool {
+        let samples = self.samples.get(work).and_then(|by_who| by_who.get(who));
+        samples.is_some_and(|samples| disturbance(samples).is_some())
+    }
+
     /// Everything as text.
     pub fn table(&self) -> String {
         let mut text = String::new();
@@ -125,10 +130,9 @@ impl Results {
             let median = middle(seconds()).unwrap_or(0.0);
             let (least, most) = (seconds().fold(f64::MAX, f64::min), seconds().fold(0.0, f64::max));
             let peak = middle(samples.iter().map(|sample| sample.peak_bytes as f64));
-            let others = middle(samples.iter().map(|sample| sample.others)).unwrap_or(0.0);
-            let disturbed = match others > OTHERS_MOST {
-                true => format!("  DISTURBED: {:.0} % used by others", 100.0 * others),
-                false => String::new(),
+            let disturbed = match disturbance(samples) {
+                Some(others) => format!("  DISTURBED: {:.0} % used by others", 100.0 * others),
+                None => String::new(),
             };
             let ratio = own.map(|own| format!("  afterimage/this {:.3}", own / median));
             let _ = writeln!(
@@ -157,14 +161,18 @@ impl Results {
     fn verdicts(&self, work: &str) -> String {
         let mut text = String::new();
         for target in TARGETS.iter().filter(|target| target.work == work) {
+            let bound = bound_of(work);
             let against = match target.against {
-                ("bound", who) => self.median((&bound_of(work), who)),
-                other => self.median(other),
+                ("bound", who) => (bound.as_str(), who),
+                other => other,
             };
-            let both = self.median((work, "afterimage")).zip(against);
-            if let Some((own, other)) = both {
-                let _ = writeln!(text, "  {}", verdict(target, own / other));
+            let both = self.median((work, "afterimage")).zip(self.median(against));
+            let Some((own, other)) = both else { continue };
+            if self.is_disturbed((work, "afterimage")) || self.is_disturbed(against) {
+                let _ = writeln!(text, "  no verdict beside {}: disturbed", against.1);
+                continue;
             }
+            let _ = writeln!(text, "  {}", verdict(target, own / other));
         }
         if work == "incremental"
             && let Some(read) = self.notes.get("incremental bytes_read")
@@ -176,6 +184,11 @@ impl Results {
         }
         text
     }
+}
+
+/// The share of the processors that others used, if it was too much.
+fn disturbance(samples: &[Sample]) -> Option<f64> {
+    middle(samples.iter().map(|sample| sample.others)).filter(|others| *others > OTHERS_MOST)
 }
 
 /// A share of what the machine can do, or a multiple of what another one takes.

@@ -2,10 +2,12 @@
 //! of its base, and become a tree.
 
 use super::base::Base;
+use super::streamed::Streamed;
 use super::touched::Touched;
 use super::{BackupError, Context};
 use crate::chunk::CutParameters;
 use crate::extent::Extent;
+use crate::fsio::AlignedBuffer;
 use crate::point::{RegionStore, TreePath, TreeRef, TreeSource, grow_tree};
 use crate::source::Source;
 use crate::units::{Name, RegionIndex, TreeName};
@@ -54,7 +56,7 @@ struct Disk<'a> {
 /// What one thread needs.
 struct Worker<'w> {
     /// The region's content.
-    buffer: Vec<u8>,
+    buffer: AlignedBuffer,
     before: Option<TreePath<'w>>,
 }
 
@@ -96,7 +98,7 @@ impl TreeSource for Disk<'_> {
     }
 
     fn worker(&self) -> Result<Worker<'_>, BackupError> {
-        Ok(Worker { buffer: Vec::new(), before: self.path()? })
+        Ok(Worker { buffer: AlignedBuffer::default(), before: self.path()? })
     }
 
     fn leaf(
@@ -111,7 +113,7 @@ impl TreeSource for Disk<'_> {
         let leaf = match (&mut worker.before, &changed[..]) {
             (Some(before), [first, ..]) if *first != (0..len as usize) => {
                 let old = before.leaf(region)?;
-                worker.buffer.resize(len as usize, 0);
+                worker.buffer.resize(len as usize);
                 let mut content = Touched {
                     name: self.name,
                     source: self.source,
@@ -123,11 +125,11 @@ impl TreeSource for Disk<'_> {
                 store.put_changed(old, len, &changed, &mut content)?
             }
             _ => {
-                self.read(&mut worker.buffer, region)?;
                 let known = worker.before.as_mut().map(|before| before.leaf_name(region));
                 // What cannot be read of it is no help, and no harm.
                 let known = known.and_then(|name| name.ok().flatten());
-                store.put_region_over(&worker.buffer, known)?
+                let mut content = self.stream(&mut worker.buffer, region)?;
+                store.put_region_over(len as usize, &mut content, known)?
             }
         };
         self.context.regions.progress.add_done(u64::from(len));
@@ -155,25 +157,20 @@ impl Disk<'_> {
             .collect()
     }
 
-    /// Fills the buffer with the region's content, reading only what may hold data.
-    fn read(&self, buffer: &mut Vec<u8>, region: RegionIndex) -> Result<(), BackupError> {
+    /// The region's content, of which only what may hold data is read.
+    fn stream<'b>(
+        &'b self,
+        buffer: &'b mut AlignedBuffer,
+        region: RegionIndex,
+    ) -> Result<Streamed<'b>, BackupError> {
         let start = self.cut.region_start(region);
         let len = self.cut.region_len(region, self.source.size_bytes());
         let range = Extent::between(start, start + u64::from(len));
-        let error = |error| BackupError::source(self.name, error);
-        let data = self.source.data_extents(range).map_err(error)?;
-        buffer.resize(len as usize, 0);
-        let mut zeros_from = 0;
-        for extent in data {
-            let from = (extent.start() - start) as usize;
-            let end = from + extent.len() as usize;
-            buffer[zeros_from..from].fill(0);
-            self.source.read_exact_at(&mut buffer[from..end], extent.start()).map_err(error)?;
-            self.context.regions.progress.add_read(extent.len());
-            zeros_from = end;
-        }
-        buffer[zeros_from..].fill(0);
-        Ok(())
+        let data = self.source.data_extents(range);
+        let data = data.map_err(|error| BackupError::source(self.name, error))?;
+        buffer.resize(len as usize);
+        let (name, source, progress) = (self.name, self.source, self.context.regions.progress);
+        Ok(Streamed { name, source, progress, range, data, buffer, read_to: 0 })
     }
 }
 

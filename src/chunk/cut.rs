@@ -7,9 +7,12 @@
 //! the pieces cover the region without gap; no two holes are neighbours; FastCDC starts anew at
 //! the start of each run.
 
+use super::content::{InMemory, RegionContent};
 use super::{CutParameters, is_zero};
 use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::ops::Range;
 
 /// What a piece of a region holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,37 +82,67 @@ impl Cutter {
     pub fn cut(&self, region: &[u8]) -> Vec<Piece> {
         let average = self.parameters.chunk_bytes_average as usize;
         let mut pieces = Vec::with_capacity(region.len() / average + 16);
-        self.cut_each(region, |piece| pieces.push(piece));
+        let mut content = InMemory::<Infallible>::new(region);
+        let Ok(()) = self.cut_each(region.len(), &mut content, |piece, _| pieces.push(piece));
         pieces
     }
 
-    /// As [`Cutter::cut`]; gives each piece to `each` when it is cut, while its content is in the
+    /// As [`Cutter::cut`], of a region of `len` bytes that is asked for piece by piece, from its
+    /// start to its end; gives each piece to `each`, with its content, while that is in the
     /// processor's cache.
-    pub fn cut_each(&self, region: &[u8], mut each: impl FnMut(Piece)) {
-        let granule_bytes = self.parameters.granule_bytes as usize;
-        let mut granules = region.chunks(granule_bytes).map(is_zero).enumerate().peekable();
-        while let Some((first, zeros)) = granules.next() {
-            let mut after = first + 1;
-            while granules.next_if(|(_, more)| *more == zeros).is_some() {
-                after += 1;
+    ///
+    /// # Errors
+    /// The first of `content`.
+    pub fn cut_each<C: RegionContent>(
+        &self,
+        len: usize,
+        content: &mut C,
+        mut each: impl FnMut(Piece, &[u8]),
+    ) -> Result<(), C::Error> {
+        let mut hole = 0..0;
+        while hole.end < len {
+            let granule = self.granule(hole.end, len);
+            if is_zero(content.bytes(granule.clone())?) {
+                hole.end = granule.end;
+                continue;
             }
-            let (start, end) = (first * granule_bytes, (after * granule_bytes).min(region.len()));
-            if zeros {
-                let (start, len) = (start as u32, (end - start) as u32);
-                each(Piece { start, len, kind: PieceKind::Hole });
-            } else {
-                self.cut_run(region, start, end, &mut each);
-            }
+            push_hole(&hole, &mut each);
+            let end = self.cut_run(granule, len, content, &mut each)?;
+            hole = end..end;
         }
+        push_hole(&hole, &mut each);
+        Ok(())
     }
 
-    fn cut_run(&self, region: &[u8], start: usize, end: usize, each: &mut impl FnMut(Piece)) {
-        let mut at = start;
+    fn granule(&self, start: usize, len: usize) -> Range<usize> {
+        start..(start + self.parameters.granule_bytes as usize).min(len)
+    }
+
+    /// Cuts the run of data that begins with the granule `first`, and returns where it ends.
+    fn cut_run<C: RegionContent>(
+        &self,
+        first: Range<usize>,
+        len: usize,
+        content: &mut C,
+        each: &mut impl FnMut(Piece, &[u8]),
+    ) -> Result<usize, C::Error> {
+        let ahead_bytes = self.parameters.chunk_bytes_max as usize;
+        let Range { start: mut at, mut end } = first;
+        let mut goes_on = true;
         while at < end {
-            let len = self.first_cut(&region[at..end], at);
-            each(Piece { start: at as u32, len: len as u32, kind: PieceKind::Data });
-            at += len;
+            // A cut depends on no more than the longest chunk, and on where the run ends.
+            while goes_on && end - at <= ahead_bytes {
+                let next = self.granule(end, len);
+                goes_on = !next.is_empty() && !is_zero(content.bytes(next.clone())?);
+                end = if goes_on { next.end } else { end };
+            }
+            let run = content.bytes(at..end)?;
+            let cut = self.first_cut(run, at);
+            let piece = Piece { start: at as u32, len: cut as u32, kind: PieceKind::Data };
+            each(piece, &run[..cut]);
+            at += cut;
         }
+        Ok(end)
     }
 
     /// Length of the first chunk of a run of data, which begins at `start` of its region.
@@ -141,6 +174,13 @@ impl Cutter {
         let last = run.len().min(p.chunk_bytes_max as usize);
         let ends_file = |end: &usize| run[end - FILE_END_ZEROS..*end] == [0; FILE_END_ZEROS];
         (first..=last).step_by(block_bytes).find(ends_file)
+    }
+}
+
+fn push_hole(hole: &Range<usize>, each: &mut impl FnMut(Piece, &[u8])) {
+    if !hole.is_empty() {
+        let (start, len) = (hole.start as u32, hole.len() as u32);
+        each(Piece { start, len, kind: PieceKind::Hole }, &[]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Chunks: how a region of a disk is cut, and how its pieces are named.
 
+mod content;
 mod cut;
 mod fingerprint;
 mod naming;
@@ -7,9 +8,10 @@ mod parameters;
 mod recut;
 mod zero;
 
+pub use content::{InMemory, RegionContent};
 pub use cut::{Cutter, Piece, PieceKind};
 pub use fingerprint::Fingerprint;
 pub use naming::Namer;
 pub use parameters::{CutParameters, InvalidParameters};
-pub use recut::{Before, Recut, RegionContent};
+pub use recut::{Before, Recut};
 pub use zero::is_zero;

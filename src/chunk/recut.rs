@@ -6,21 +6,10 @@
 //!
 //! Invariant: the pieces are those that [`Cutter::cut`] gives for the region's new content.
 
+use super::content::RegionContent;
 use super::cut::{Cutter, Piece, PieceKind};
 use super::is_zero;
 use std::ops::Range;
-
-/// The new content of a region, of which as little as possible is asked for.
-pub trait RegionContent {
-    /// Why it cannot be given.
-    type Error;
-
-    /// The bytes of `range`, in bytes from the region's start.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    fn bytes(&mut self, range: Range<usize>) -> Result<&[u8], Self::Error>;
-}
 
 /// A piece of the region's new content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub use outcome::{CopyError, CopyMode, CopyOptions, CopyOutcome, Damaged};
 use super::target::{Background, Target};
 use crate::chunk::{CutParameters, Namer, is_zero};
 use crate::extent::{Extent, joined, push_joined};
+use crate::fsio::AlignedBuffer;
 use crate::point::{Branch, Leaf, Span, TreeReader, TreeRef, surviving};
 use crate::progress::Progress;
 use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
@@ -40,7 +41,12 @@ pub fn copy_tree(
     let cut = repository.header().cut;
     let outcome = Mutex::new(CopyOutcome::default());
     let copy = Copy { repository, index, tree, target, options, progress, cut, outcome };
-    in_parallel(options.workers, |send| copy.walk(send), || copy.worker(), Worker::region)?;
+    let workers = match options.mode {
+        // They wait for the medium half of the time, past the page cache.
+        CopyMode::Fresh | CopyMode::Overwrite if options.workers > 1 => options.workers * 2,
+        _ => options.workers,
+    };
+    in_parallel(workers, |send| copy.walk(send), || copy.worker(), Worker::region)?;
     let outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(CopyOutcome {
         differing: joined(outcome.differing),
@@ -152,7 +158,7 @@ impl Copy<'_> {
             copy: self,
             objects: self.repository.reader(self.index)?,
             namer: self.repository.keys().namer(),
-            buffer: Vec::new(),
+            buffer: AlignedBuffer::default(),
         })
     }
 
@@ -185,7 +191,8 @@ struct Worker<'a> {
     copy: &'a Copy<'a>,
     objects: ObjectReader<'a>,
     namer: Namer,
-    buffer: Vec<u8>,
+    /// A region's content, at its place.
+    buffer: AlignedBuffer,
 }
 
 impl Worker<'_> {
@@ -234,7 +241,7 @@ impl Worker<'_> {
             places.iter().for_each(|extent| self.copy.differs(*extent));
         } else {
             // Only what chunks fill is written: whatever else the buffer holds does not matter.
-            self.buffer.resize(len as usize, 0);
+            self.buffer.resize(len as usize);
         }
         self.write(start, &wanted, &places)
     }
@@ -312,7 +319,16 @@ impl Worker<'_> {
         let mut runs = Vec::new();
         places.iter().for_each(|extent| push_joined(&mut runs, *extent));
         for run in &runs {
-            let thinned = copy.target.write_thin(run.start(), &buffer[range(run)], background)?;
+            let bytes = &buffer[range(run)];
+            let thinned = match copy.options.mode {
+                // It is about to be read again, or was just now.
+                CopyMode::Repair | CopyMode::Compare => {
+                    copy.target.write_thin(run.start(), bytes, background)?
+                }
+                CopyMode::Fresh | CopyMode::Overwrite => {
+                    copy.target.write_thin_past_cache(run.start(), bytes, background)?
+                }
+            };
             copy.progress.add_written(thinned.data_bytes);
         }
         // What forgets to sync must be found out, not helped.
@@ -350,11 +366,11 @@ impl Worker<'_> {
         if data.is_none() && is_hole {
             return Ok(false);
         }
-        self.buffer.clear();
-        self.buffer.resize(len as usize, 0);
+        self.buffer.resize(len as usize);
+        let skip = data.map_or(len as usize, |data| (data - start) as usize);
+        self.buffer[..skip].fill(0);
         match data {
             Some(data) => {
-                let skip = (data - start) as usize;
                 target.read_exact_at(&mut self.buffer[skip..], data)?;
                 self.copy.progress.add_read(end - data);
                 Ok(true)

@@ -5,6 +5,7 @@
 //! new or renamed name is durable until [`FileSystem::sync_dir`] of its folder returns. After a
 //! failed sync the file's state is unknown: it is never synced again, it is given up.
 
+mod aligned;
 mod device;
 mod durable;
 mod error;
@@ -12,6 +13,7 @@ mod lock;
 mod qemu_lock;
 mod real;
 
+pub use aligned::{AlignedBuffer, DIRECT_ALIGN_BYTES};
 pub use device::{DeviceActivity, DeviceClaim, DeviceClaimError, boot_id};
 pub use durable::{TemporaryFile, read_whole, write_new, write_replacing};
 pub use error::FileError;
@@ -126,6 +128,13 @@ pub trait FileHandle: Send + Sync + std::fmt::Debug {
 
     /// Writes all of `bytes` at `offset`; on error any part of it may have been written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+
+    /// As [`FileHandle::write_all_at`], of what is not read again soon: it may go to the medium past
+    /// the page cache, which saves copying it, where it lies in memory and in the file at multiples
+    /// of [`DIRECT_ALIGN_BYTES`].
+    fn write_past_cache(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.write_all_at(bytes, offset)
+    }
 
     /// Makes the range read as zeros and gives its space back where the file system or device
     /// can; the length of the file stays.

@@ -1,12 +1,19 @@
 //! The operating system's files.
 
-use super::{DirEntry, FileError, FileHandle, FileKind, FileStat, FileSystem, OpenMode, Result};
+use super::{
+    DIRECT_ALIGN_BYTES, DirEntry, FileError, FileHandle, FileKind, FileStat, FileSystem, OpenMode,
+    Result,
+};
 use rustix::fs::{FallocateFlags, RenameFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+/// Shorter writes wait longer for the medium than they take to be copied.
+const DIRECT_BYTES_MIN: usize = 256 * 1024;
 
 /// Zeros are written in pieces of this size where a hole cannot be punched.
 const ZERO_PIECE_BYTES: usize = 256 * 1024;
@@ -26,6 +33,8 @@ impl RealFileSystem {
 struct RealFile {
     file: File,
     path: PathBuf,
+    /// The same file past the page cache, once it was asked for; `None`: that cannot be done.
+    direct: OnceLock<Option<File>>,
 }
 
 fn kind_of(file_type: std::fs::FileType) -> FileKind {
@@ -94,7 +103,7 @@ impl FileSystem for RealFileSystem {
             }
         };
         let file = options.open(path).map_err(|e| FileError::new(action, path, e))?;
-        Ok(Arc::new(RealFile { file, path: path.to_owned() }))
+        Ok(Arc::new(RealFile { file, path: path.to_owned(), direct: OnceLock::new() }))
     }
 
     fn rename_no_replace(&self, from: &Path, to: &Path) -> Result<()> {
@@ -192,6 +201,15 @@ impl RealFile {
         FileError::new(action, &self.path, source)
     }
 
+    /// The same file, opened anew to be written past the page cache.
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(same).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
     fn write_zeros(&self, offset: u64, len_bytes: u64) -> Result<()> {
         let zeros = vec![0_u8; ZERO_PIECE_BYTES.min(len_bytes as usize)];
         let mut done = 0;
@@ -220,6 +238,23 @@ impl FileHandle for RealFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|e| self.error("write to", e))
+    }
+
+    fn write_past_cache(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let align = DIRECT_ALIGN_BYTES;
+        let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % align);
+        let fits = bytes.as_ptr().addr().is_multiple_of(align)
+            && offset.is_multiple_of(align as u64)
+            && whole.len() >= DIRECT_BYTES_MIN;
+        let Some(direct) = self.direct().filter(|_| fits) else {
+            return self.write_all_at(bytes, offset);
+        };
+        match direct.write_all_at(whole, offset) {
+            Ok(()) => self.write_all_at(rest, offset + whole.len() as u64),
+            // The file system or the device wants it otherwise.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.write_all_at(bytes, offset),
+            Err(e) => Err(self.error("write to", e)),
+        }
     }
 
     fn zero_range(&self, offset: u64, len_bytes: u64) -> Result<()> {

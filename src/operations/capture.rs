@@ -5,11 +5,13 @@ use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{
-    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId, QemuDisk, QemuMachine,
-    QemuMark,
+    CaptureUser, Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, OwnerId, QemuDisk,
+    QemuMachine, QemuMark,
 };
+use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings, Settings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, QemuSettings,
+    Settings,
     SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
@@ -31,7 +33,11 @@ pub(super) fn capturer(
     }
     let capturer: Box<dyn Capturer> = match qemu(settings, machine, replica)? {
         Some(qemu) => Box::new(qemu),
-        None => Box::new(disks(settings, machine, replica, run)?),
+        None => {
+            let disks = disks(settings, machine, replica, run)?;
+            let is_hooked = machine.hooks.is_some();
+            Box::new(if is_hooked { disks.held_still() } else { disks })
+        }
     };
     Ok(match &machine.hooks {
         Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
@@ -57,7 +63,7 @@ fn disks(
                 owner: OwnerId::of(&settings.state_dir)?,
                 run,
             }),
-            SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
+            SourceSettings::Nbd(nbd) => Box::new(export(nbd)),
             // A machine that has one such disk has no others.
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
@@ -115,6 +121,18 @@ fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
         makes_consistent: hooks.consistent,
         until_read: machine.disks.iter().any(is_read_itself),
     }
+}
+
+fn export(nbd: &NbdSettings) -> ExportCapturer {
+    let tls = nbd.tls.as_ref().map(|tls| TlsOptions {
+        authority: tls.authority.clone(),
+        identity: tls.identity.as_ref().map(|(certificates, key)| Identity {
+            certificates: certificates.clone(),
+            key: key.clone(),
+        }),
+        server_name: tls.server_name.clone(),
+    });
+    ExportCapturer { address: nbd.address.clone(), options: Options { tls, ..Options::default() } }
 }
 
 fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {

@@ -2,7 +2,9 @@
 //! new is stored.
 
 use super::leaf::{Leaf, Span};
-use crate::chunk::{Before, Cutter, Fingerprint, Namer, Piece, PieceKind, Recut, RegionContent};
+use crate::chunk::{
+    Before, Cutter, Fingerprint, InMemory, Namer, Piece, PieceKind, Recut, RegionContent,
+};
 use crate::progress::Progress;
 use crate::store::{Codec, KnownObjects, ObjectKind, PackWriter, Put, Repository, StoreError};
 use crate::units::{ObjectName, TreeName};
@@ -50,35 +52,36 @@ impl<'a> RegionStore<'a> {
     /// # Errors
     /// When it cannot be written, or what is known cannot be asked.
     pub fn put_region(&mut self, content: &[u8]) -> Result<Option<TreeName>, StoreError> {
-        self.put_region_over(content, None)
+        self.put_region_over(content.len(), &mut InMemory::new(content), None)
     }
 
-    /// As [`RegionStore::put_region`], where the leaf `known` and all that it refers to can be
-    /// relied on: a region that holds it still needs no look-up.
+    /// As [`RegionStore::put_region`], of a region of `len` bytes whose `content` is asked for from
+    /// its start to its end. Where the leaf `known` and all that it refers to can be relied on, a
+    /// region that holds it still needs no look-up.
     ///
     /// # Errors
-    /// As [`RegionStore::put_region`].
-    pub fn put_region_over(
+    /// As [`RegionStore::put_region`], and the first of `content`.
+    pub fn put_region_over<C: RegionContent<Error: From<StoreError>>>(
         &mut self,
-        content: &[u8],
+        len: usize,
+        content: &mut C,
         known: Option<TreeName>,
-    ) -> Result<Option<TreeName>, StoreError> {
+    ) -> Result<Option<TreeName>, C::Error> {
         let mut cuts = Vec::new();
-        self.cutter.cut_each(content, |piece| {
+        let namer = &self.namer;
+        self.cutter.cut_each(len, content, |piece, bytes| {
             cuts.push(match piece.kind {
                 PieceKind::Hole => NamedPiece::hole(piece),
-                PieceKind::Data if known.is_some() => {
-                    NamedPiece::known_chunk(&self.namer, piece, &content[piece.range()])
-                }
-                PieceKind::Data => NamedPiece::chunk(&self.namer, piece, &content[piece.range()]),
+                PieceKind::Data if known.is_some() => NamedPiece::known_chunk(namer, piece, bytes),
+                PieceKind::Data => NamedPiece::chunk(namer, piece, bytes),
             });
-        });
+        })?;
         let leaf = Leaf { spans: cuts.iter().map(|cut| cut.span).collect() };
         if known.is_some() && known == Some(self.namer.tree(&leaf.encode())) {
             return Ok(known);
         }
-        self.put_chunks(&cuts, &mut Whole(content))?;
-        self.put_leaf(&leaf)
+        self.put_chunks(&cuts, content)?;
+        Ok(self.put_leaf(&leaf)?)
     }
 
     /// As [`RegionStore::put_region`], of a region of `len` bytes that held the leaf `old` (`None`:
@@ -101,7 +104,7 @@ impl<'a> RegionStore<'a> {
         };
         let before = old.pieces();
         if !self.cutter.may_have_cut(&before) {
-            return Ok(self.put_region(content.bytes(0..len as usize)?)?);
+            return self.put_region_over(len as usize, content, None);
         }
         let cuts = self.cutter.recut(Before { pieces: &before, changed }, content)?;
         let (mut spans, mut new) = (Vec::with_capacity(cuts.len()), Vec::new());
@@ -194,16 +197,5 @@ impl NamedPiece {
     fn chunk(namer: &Namer, piece: Piece, content: &[u8]) -> Self {
         let span = Span::Chunk { name: namer.chunk(content), len: piece.len };
         Self { piece, span, fingerprint: Some(Fingerprint::of(content)) }
-    }
-}
-
-/// A region's content that is in memory as a whole.
-struct Whole<'c>(&'c [u8]);
-
-impl RegionContent for Whole<'_> {
-    type Error = StoreError;
-
-    fn bytes(&mut self, range: Range<usize>) -> Result<&[u8], StoreError> {
-        Ok(&self.0[range])
     }
 }

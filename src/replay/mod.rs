@@ -8,6 +8,7 @@
 //! The first copy needs no journal: the replica is `seeding` until it is complete. So it is while
 //! a replica that someone else wrote to is compared with its point and repaired.
 
+mod delta;
 mod direct;
 mod error;
 mod ownership;

@@ -18,21 +18,21 @@ pub(super) struct Spare<'a> {
     /// What lies past it was no part of the disk, and is made zeros before the journal is redone,
     /// whatever is there now.
     size_before_bytes: u64,
-    held: Vec<u8>,
 }
 
 impl<'a> Spare<'a> {
     pub fn new(target: Option<&'a Target>, size_before_bytes: u64) -> Self {
-        Self { target, size_before_bytes, held: Vec::new() }
+        Self { target, size_before_bytes }
     }
 
-    /// The parts of `content`, which belongs at `start`, that the target does not hold.
-    pub fn differing(&mut self, start: u64, content: &[u8]) -> Vec<Range<usize>> {
+    /// The parts of `content`, which belongs at `start`, that the target does not hold. What it
+    /// holds is read to `held`.
+    pub fn differing(&self, held: &mut Vec<u8>, start: u64, content: &[u8]) -> Vec<Range<usize>> {
         let end = start + content.len() as u64;
-        self.held.resize(content.len(), 0);
+        held.resize(content.len(), 0);
         match self.target.filter(|it| end <= self.size_before_bytes.min(it.size())) {
-            Some(target) if target.read_exact_at(&mut self.held, start).is_ok() => {
-                differing_blocks(start, &self.held, content)
+            Some(target) if target.read_exact_at(held, start).is_ok() => {
+                differing_blocks(start, held, content)
             }
             // What cannot be read is written.
             _ => std::iter::once(0..content.len()).collect(),

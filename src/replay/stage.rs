@@ -2,192 +2,156 @@
 //! the redo journal.
 
 use super::ReplayError;
+use super::delta::{Delta, RegionPlan};
 use super::spare::Spare;
-use crate::destination::{JournalDisk, JournalHeader, JournalRef, JournalWriter, Target};
+use crate::destination::{JournalHeader, JournalRef, JournalWriter, Target};
 use crate::extent::Extent;
 use crate::fsio::FileSystem;
-use crate::point::{
-    Leaf, LeafChange, Point, Span, SpanChange, TreeRef, data_bytes, diff_spans, differing_leaves,
-};
+use crate::point::{RegionChange, SpanChange, TreeRef};
 use crate::progress::Progress;
-use crate::store::{ObjectIndex, ObjectReader, Repository, StoreError, Wanted};
-use crate::units::{Name, ReplicaId};
+use crate::store::{ObjectReader, Wanted};
+use crate::units::ReplicaId;
+use crate::workers::{WorkerLost, in_parallel};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that a record's header, and rounding, may add to a chunk in the journal.
-const RECORD_OVERHEAD_BYTES: u64 = 64;
-
-/// What a delta needs, known before anything is written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Needs {
-    /// Data in it, in bytes.
-    pub data_bytes: u64,
-    /// Bytes that the journal will take.
-    pub journal_bytes: u64,
-    /// Bytes that each target may take in addition to what it has.
-    pub growth_bytes: Vec<u64>,
+/// Where a delta is staged.
+pub(super) struct Stage<'a> {
+    pub fs: &'a Arc<dyn FileSystem>,
+    /// The journal.
+    pub path: &'a Path,
+    pub replica_id: ReplicaId,
+    /// Those of the new point's disks, in their order.
+    pub targets: &'a [Target],
 }
 
-/// The difference between two points of a machine.
-pub(super) struct Delta<'a> {
-    pub repository: &'a Repository,
-    pub index: &'a dyn ObjectIndex,
-    pub from: &'a Point,
-    pub to: &'a Point,
-}
-
-impl Delta<'_> {
-    fn trees(&self) -> impl Iterator<Item = (&Name, TreeRef, TreeRef)> + '_ {
-        self.to.manifest.disks.iter().map(|disk| {
-            let old = self.from.manifest.disk(&disk.name).map_or(TreeRef::EMPTY, |d| d.tree());
-            (&disk.name, old, disk.tree())
-        })
-    }
-
-    fn disks(&self) -> Vec<JournalDisk> {
-        let disks = self.trees().map(|(name, old, new)| JournalDisk {
-            name: name.clone(),
-            size_before_bytes: old.size_bytes,
-            size_bytes: new.size_bytes,
-        });
-        disks.collect()
-    }
-
-    fn each_region(
+impl Stage<'_> {
+    /// Writes the delta to the journal and makes it durable: what the targets do not hold yet.
+    /// `regions`: what was planned for each disk, as far as that was kept.
+    pub fn run(
         &self,
-        old: &TreeRef,
-        new: &TreeRef,
-        visit: &mut dyn FnMut(LeafChange) -> Result<(), ReplayError>,
-    ) -> Result<(), ReplayError> {
-        differing_leaves(self.repository, self.index, old, new, visit)
-    }
-
-    /// Adds up what the delta needs, from the trees alone.
-    pub fn needs(&self, progress: &Progress) -> Result<Needs, ReplayError> {
-        let mut needs = Needs { journal_bytes: 64 * 1024, ..Needs::default() };
-        for (_, old, new) in self.trees() {
-            let mut growth_bytes = 0;
-            self.each_region(&old, &new, &mut |region| {
-                progress.check()?;
-                for change in changes(&region) {
-                    if let SpanChange::Write { start, len, .. } = change {
-                        needs.data_bytes += u64::from(len);
-                        needs.journal_bytes += u64::from(len) + RECORD_OVERHEAD_BYTES;
-                        growth_bytes += hole_bytes(region.old.as_ref(), start, len);
-                    } else {
-                        needs.journal_bytes += RECORD_OVERHEAD_BYTES;
-                    }
-                }
-                Ok(())
-            })?;
-            needs.growth_bytes.push(growth_bytes);
-        }
-        Ok(needs)
-    }
-
-    /// Whether every tree of the new point can be read; its chunks are not looked at.
-    pub fn is_target_readable(&self) -> Result<bool, ReplayError> {
-        for (_, _, new) in self.trees() {
-            match data_bytes(self.repository, self.index, &new) {
-                Ok(_) => {}
-                Err(StoreError::Damaged(_) | StoreError::Unknown { .. }) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes the delta to the journal at `path` and makes it durable: what `targets`, those of the
-    /// new point's disks in their order, do not hold yet.
-    pub fn stage(
-        &self,
-        fs: &Arc<dyn FileSystem>,
-        path: &Path,
-        targets: &[Target],
-        replica_id: ReplicaId,
+        delta: &Delta<'_>,
+        regions: Option<Vec<Vec<RegionPlan>>>,
         progress: &Progress,
     ) -> Result<JournalRef, ReplayError> {
-        let (from, to) = (self.from.id, self.to.id);
-        let header = JournalHeader { replica_id, from, to, disks: self.disks() };
-        let mut journal = JournalWriter::create(fs, path, header)?;
-        let mut objects = self.repository.reader(self.index)?;
-        for (number, (_, old, new)) in self.trees().enumerate() {
-            let mut staged = Staged {
-                journal: &mut journal,
+        let (from, to) = (delta.from.id, delta.to.id);
+        let header = JournalHeader { replica_id: self.replica_id, from, to, disks: delta.disks() };
+        let journal = Mutex::new(JournalWriter::create(self.fs, self.path, header)?);
+        let mut planned = regions.map(Vec::into_iter);
+        for (number, (_, old, new)) in delta.trees().enumerate() {
+            let staging = Staging {
+                delta,
+                trees: (old, new),
+                journal: &journal,
                 disk: number as u16,
-                spare: Spare::new(targets.get(number), old.size_bytes),
+                spare: Spare::new(self.targets.get(number), old.size_bytes),
+                progress,
             };
-            self.each_region(&old, &new, &mut |region| {
-                progress.check()?;
-                stage_region(&mut staged, &mut objects, &region, progress)
-            })?;
+            staging.run(planned.as_mut().and_then(Iterator::next))?;
         }
-        Ok(journal.finish()?)
+        Ok(journal.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?)
     }
 }
 
-fn changes(region: &LeafChange) -> Vec<SpanChange> {
-    diff_spans(region.old.as_ref(), region.new.as_ref(), region.len)
+/// A region to be staged.
+enum Job {
+    Planned(RegionPlan),
+    Differs(RegionChange),
 }
 
-/// Where a disk's content goes.
-struct Staged<'a> {
-    journal: &'a mut JournalWriter,
+/// What one thread stages with.
+struct Worker<'a> {
+    objects: ObjectReader<'a>,
+    /// What a target holds.
+    held: Vec<u8>,
+}
+
+/// Where a disk's content goes, for all workers. Their regions are disjoint: it does not matter
+/// whose records come first.
+struct Staging<'a> {
+    delta: &'a Delta<'a>,
+    /// What the disk held, and what it will hold.
+    trees: (TreeRef, TreeRef),
+    journal: &'a Mutex<JournalWriter>,
     /// Position of the disk in the journal's header.
     disk: u16,
     spare: Spare<'a>,
+    progress: &'a Progress,
 }
 
-impl Staged<'_> {
-    fn data(&mut self, start: u64, content: &[u8]) -> Result<(), ReplayError> {
-        for run in self.spare.differing(start, content) {
-            self.journal.data(self.disk, start + run.start as u64, &content[run])?;
+impl Staging<'_> {
+    fn run(&self, planned: Option<Vec<RegionPlan>>) -> Result<(), ReplayError> {
+        let delta = self.delta;
+        in_parallel(
+            delta.workers,
+            |send| self.feed(planned, send),
+            || Ok(Worker { objects: delta.repository.reader(delta.index)?, held: Vec::new() }),
+            |worker, job| self.region(worker, job),
+        )
+    }
+
+    fn feed(
+        &self,
+        planned: Option<Vec<RegionPlan>>,
+        send: &dyn Fn(Job) -> bool,
+    ) -> Result<(), ReplayError> {
+        let Some(planned) = planned else {
+            let ((old, new), progress) = (&self.trees, self.progress);
+            let mut send = |region| send(Job::Differs(region));
+            return self.delta.each_region(old, new, progress, &mut send);
+        };
+        match planned.into_iter().all(|plan| send(Job::Planned(plan))) {
+            true => Ok(()),
+            // The reason is a worker's, whose error comes first.
+            false => Err(WorkerLost.into()),
+        }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, JournalWriter> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn region(&self, worker: &mut Worker<'_>, job: Job) -> Result<(), ReplayError> {
+        let Worker { objects, held } = worker;
+        let region = match job {
+            Job::Planned(plan) => plan,
+            Job::Differs(region) => {
+                self.delta.look(objects, &self.trees.0, &self.trees.1, region)?.0
+            }
+        };
+        let mut wanted = Vec::new();
+        let mut places = Vec::new();
+        for change in region.changes {
+            match change {
+                SpanChange::Write { start, name, len } => {
+                    wanted.push(Wanted { name, len });
+                    places.push(region.start + u64::from(start));
+                }
+                SpanChange::Zero { start, len } => {
+                    let start = region.start + u64::from(start);
+                    let extent = Extent::between(start, start + u64::from(len));
+                    self.journal().zeros(self.disk, extent)?;
+                }
+            }
+        }
+        objects.chunks::<ReplayError>(&wanted, |index, content| {
+            self.progress.check()?;
+            self.data(held, places[index], content)?;
+            self.progress.add_read(content.len() as u64);
+            self.progress.add_done(content.len() as u64);
+            Ok(())
+        })
+    }
+
+    fn data(&self, held: &mut Vec<u8>, start: u64, content: &[u8]) -> Result<(), ReplayError> {
+        let differing = self.spare.differing(held, start, content);
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let mut journal = self.journal();
+        for run in differing {
+            journal.data(self.disk, start + run.start as u64, &content[run])?;
         }
         Ok(())
     }
-}
-
-fn stage_region(
-    staged: &mut Staged<'_>,
-    objects: &mut ObjectReader<'_>,
-    region: &LeafChange,
-    progress: &Progress,
-) -> Result<(), ReplayError> {
-    let mut wanted = Vec::new();
-    let mut places = Vec::new();
-    for change in changes(region) {
-        match change {
-            SpanChange::Write { start, name, len } => {
-                wanted.push(Wanted { name, len });
-                places.push(region.start + u64::from(start));
-            }
-            SpanChange::Zero { start, len } => {
-                let start = region.start + u64::from(start);
-                let extent = Extent::between(start, start + u64::from(len));
-                staged.journal.zeros(staged.disk, extent)?;
-            }
-        }
-    }
-    objects.chunks::<ReplayError>(&wanted, |index, content| {
-        staged.data(places[index], content)?;
-        progress.add_read(content.len() as u64);
-        progress.add_done(content.len() as u64);
-        Ok(())
-    })
-}
-
-/// Bytes of the range that hold no data in `leaf`.
-fn hole_bytes(leaf: Option<&Leaf>, start: u32, len: u32) -> u64 {
-    let range = Extent::between(u64::from(start), u64::from(start) + u64::from(len));
-    let mut data = 0;
-    let mut at = 0;
-    for span in leaf.map_or(&[][..], |leaf| &leaf.spans) {
-        let extent = Extent::between(at, at + u64::from(span.len()));
-        at = extent.end();
-        if matches!(span, Span::Chunk { .. }) {
-            data += extent.intersection(range).len();
-        }
-    }
-    range.len() - data
 }

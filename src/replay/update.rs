@@ -1,10 +1,11 @@
 //! One replication: look, plan, do.
 
+use super::delta::{Delta, Needs, Planned};
 use super::ownership::{first_foreign, is_blank};
 use super::plan::{Observed, Plan, PlanConflict, plan};
 use super::room::Room;
 use super::session::{ReplicaSession, TargetSpec, open_configured};
-use super::stage::{Delta, Needs};
+use super::stage::Stage;
 use super::{ReplayError, seed};
 use crate::catalog::Catalog;
 use crate::destination::{
@@ -121,8 +122,9 @@ pub fn replicate(
     match plan(&observed, request.machine, id, sync_point.as_ref(), &newest)? {
         Plan::Skip { at } => Ok(Replicated::Skipped { at }),
         Plan::Replay { from } => {
-            let delta = Delta { repository, index: catalog, from: &from, to: &newest };
-            let needs = match delta.needs(progress) {
+            let workers = request.workers;
+            let delta = Delta { repository, index: catalog, from: &from, to: &newest, workers };
+            let planned = match delta.plan(progress) {
                 Err(error) if error.is_damage() && delta.is_target_readable()? => {
                     drop(targets);
                     let at = from.id.short();
@@ -130,7 +132,7 @@ pub fn replicate(
                 }
                 other => other?,
             };
-            replay(session, &delta, needs, &targets, progress)?;
+            replay(session, &delta, planned, &targets, progress)?;
             Ok(Replicated::Replayed { from: point_ref(&from), to })
         }
         Plan::Seed => {
@@ -159,11 +161,12 @@ pub(super) fn point_ref(point: &Point) -> PointRef {
 fn replay(
     session: &mut ReplicaSession,
     delta: &Delta<'_>,
-    needs: Needs,
+    planned: Planned,
     targets: &[Target],
     progress: &Progress,
 ) -> Result<(), ReplayError> {
     let Some(record) = session.record().cloned() else { return Ok(()) };
+    let Planned { needs, regions } = planned;
     check_room(session, targets, &needs)?;
     for (target, disk) in targets.iter().zip(&delta.to.manifest.disks) {
         target.check_room(disk.size_bytes).map_err(|e| ReplayError::target(&disk.name, e))?;
@@ -171,7 +174,8 @@ fn replay(
     progress.add_total(needs.data_bytes);
     progress.add_changed(needs.data_bytes);
     let (path, id) = (session.home.journal(), record.replica_id);
-    let journal = delta.stage(&session.fs, &path, targets, id, progress)?;
+    let stage = Stage { fs: &session.fs, path: &path, replica_id: id, targets };
+    let journal = stage.run(delta, regions, progress)?;
     let (from, to) = (point_ref(delta.from), point_ref(delta.to));
     commit(session, record, targets, Commit { from, to, journal, direct: None }, progress)
 }

@@ -3,33 +3,13 @@
 //! The kernel reads whole sectors into aligned memory only; what does not fit that goes by way of
 //! an aligned buffer.
 
+use crate::fsio::{AlignedBuffer, DIRECT_ALIGN_BYTES};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Alignment in memory that satisfies every device.
-const MEMORY_ALIGN_BYTES: usize = 4096;
 /// Largest read by way of the buffer. Invariant: a multiple of every sector size.
 const BUFFER_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Memory that starts at a multiple of [`MEMORY_ALIGN_BYTES`].
-struct AlignedBuffer {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl AlignedBuffer {
-    fn new(len: usize) -> Self {
-        let bytes = vec![0; len + MEMORY_ALIGN_BYTES];
-        let start = bytes.as_ptr().addr().wrapping_neg() % MEMORY_ALIGN_BYTES;
-        Self { bytes, start, len }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
-    }
-}
 
 /// Reads up to `buffer.len()` bytes at `offset` from `file`, which was opened with O_DIRECT;
 /// 0 means the end. `sector_bytes` is the device's logical sector, a power of two.
@@ -41,16 +21,16 @@ pub(super) fn read_at(
 ) -> io::Result<usize> {
     let fits = |number: u64| number.is_multiple_of(sector_bytes);
     let whole = buffer.len() - (buffer.len() as u64 % sector_bytes) as usize;
-    if whole > 0 && fits(offset) && buffer.as_ptr().addr().is_multiple_of(MEMORY_ALIGN_BYTES) {
+    if whole > 0 && fits(offset) && buffer.as_ptr().addr().is_multiple_of(DIRECT_ALIGN_BYTES) {
         return file.read_at(&mut buffer[..whole], offset);
     }
     let start = offset - offset % sector_bytes;
     let wanted = (offset - start).saturating_add(buffer.len() as u64);
     let len = wanted.min(BUFFER_BYTES_MAX).next_multiple_of(sector_bytes);
     let mut aligned = AlignedBuffer::new(len as usize);
-    let count = file.read_at(aligned.as_mut_slice(), start)?;
+    let count = file.read_at(&mut aligned, start)?;
     let skipped = (offset - start) as usize;
-    let got = &aligned.as_mut_slice()[skipped.min(count)..count];
+    let got = &aligned[skipped.min(count)..count];
     let used = got.len().min(buffer.len());
     buffer[..used].copy_from_slice(&got[..used]);
     Ok(used)

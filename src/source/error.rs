@@ -192,8 +192,8 @@ impl SourceError {
             Self::InUse { .. } | Self::Changed { .. } | Self::CaptureLost { .. } => false,
             Self::Claimed(claim) => !matches!(claim, DeviceClaimError::Busy { .. }),
             Self::File(error) => error.is_permanent(),
-            Self::Nbd(error) => error.is_permanent(),
             Self::NotHeld { is_permanent, .. } => *is_permanent,
+            Self::Nbd(error) => error.is_permanent(),
             _ => true,
         }
     }

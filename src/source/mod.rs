@@ -19,7 +19,9 @@ mod raw;
 mod tests;
 
 pub use base::{DiskBase, known_bases};
-pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use changes::{
+    Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver, Untold,
+};
 pub use clones::{CloneIdentity, CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
 pub use nbd::{NbdSource, open_nbd};

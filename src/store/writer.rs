@@ -12,11 +12,12 @@ use super::pack::{
 use super::seal::Sealer;
 use super::{Keys, Repository, StoreError, WriterSession};
 use crate::chunk::{Fingerprint, Namer};
-use crate::fsio::TemporaryFile;
+use crate::fsio::{FileError, TemporaryFile};
 use crate::units::{ChunkName, MIB, ObjectName, PackName, RunId, TreeName};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes collected before they are written to a pack's file.
 const BUFFER_BYTES: usize = MIB as usize;
@@ -178,7 +179,22 @@ impl<'r> PackWriter<'r> {
             }
         };
         pack.append(name, kind, encoded)?;
-        Ok(if pack.is_full() { slot.take() } else { None })
+        if pack.is_full() {
+            return Ok(slot.take());
+        }
+        if pack.buffer.len() < BUFFER_BYTES {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&pack.file);
+        // Taken before the others may go on appending: what is written keeps its order.
+        let mut file = lock(&shared);
+        let buffer = std::mem::replace(&mut pack.buffer, std::mem::take(&mut file.spare));
+        pack.handed_on += buffer.len() as u64;
+        drop(state);
+        file.write(&buffer)?;
+        file.spare = buffer;
+        file.spare.clear();
+        Ok(None)
     }
 
     /// Closes the open packs. When this returns, everything that was put is durable.
@@ -206,23 +222,65 @@ impl<'r> PackWriter<'r> {
         Ok(())
     }
 
-    // A thread that panicked has failed the run; the others only need to get to its end.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+// A thread that panicked has failed the run; the others only need to get to its end.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pack that is being filled.
 struct OpenPack {
-    file: TemporaryFile,
     kind: PackKind,
     header: [u8; PACK_HEADER_BYTES],
     repository: crate::units::RepositoryId,
     sealer: Option<Sealer>,
-    hash: Sha256,
+    /// What goes to the file next.
     buffer: Vec<u8>,
-    flushed: u64,
+    /// Bytes before the buffer, which were handed on to the file.
+    handed_on: u64,
     entries: Vec<PackEntry>,
+    /// Written by one thread while others go on filling the buffer.
+    file: Arc<Mutex<PackFile>>,
+}
+
+/// The file of a pack, as far as it is written.
+struct PackFile {
+    path: PathBuf,
+    /// `None`: a write failed, and with it the pack.
+    file: Option<TemporaryFile>,
+    /// Why: the system's number.
+    failed: Option<i32>,
+    hash: Sha256,
+    written: u64,
+    /// Memory for the next buffer.
+    spare: Vec<u8>,
+}
+
+impl PackFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let file = self.take()?;
+        self.hash.update(bytes);
+        if let Err(error) = file.handle().write_all_at(bytes, self.written) {
+            self.failed = error.source.raw_os_error();
+            return Err(error.into());
+        }
+        file.handle().begin_write_back(self.written, bytes.len() as u64);
+        self.written += bytes.len() as u64;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<TemporaryFile, FileError> {
+        self.file.take().ok_or_else(|| {
+            let again = std::io::Error::from_raw_os_error;
+            let unknown = || std::io::Error::other("an earlier write to it failed");
+            FileError::new("write to", &self.path, self.failed.map_or_else(unknown, again))
+        })
+    }
 }
 
 impl OpenPack {
@@ -237,21 +295,28 @@ impl OpenPack {
         let header = header.encode();
         let mut buffer = Vec::with_capacity(BUFFER_BYTES * 2);
         buffer.extend_from_slice(&header);
+        let file = PackFile {
+            path: file.handle().path().to_owned(),
+            file: Some(file),
+            failed: None,
+            hash: Sha256::new(),
+            written: 0,
+            spare: Vec::new(),
+        };
         Ok(Self {
-            file,
             kind,
             header,
             repository: keys.repository(),
             sealer,
-            hash: Sha256::new(),
             buffer,
-            flushed: 0,
+            handed_on: 0,
             entries: Vec::new(),
+            file: Arc::new(Mutex::new(file)),
         })
     }
 
     fn offset(&self) -> u64 {
-        self.flushed + self.buffer.len() as u64
+        self.handed_on + self.buffer.len() as u64
     }
 
     fn is_full(&self) -> bool {
@@ -283,29 +348,23 @@ impl OpenPack {
             entry.stored_len = (self.buffer.len() - from) as u32;
         }
         self.entries.push(entry);
-        if self.buffer.len() >= BUFFER_BYTES { self.write_buffer() } else { Ok(()) }
-    }
-
-    fn write_buffer(&mut self) -> Result<(), StoreError> {
-        self.hash.update(&self.buffer);
-        self.file.handle().write_all_at(&self.buffer, self.flushed)?;
-        self.file.handle().begin_write_back(self.flushed, self.buffer.len() as u64);
-        self.flushed += self.buffer.len() as u64;
-        self.buffer.clear();
         Ok(())
     }
 
-    fn publish(mut self, repository: &Repository) -> Result<PackRecord, StoreError> {
+    fn publish(self, repository: &Repository) -> Result<PackRecord, StoreError> {
         let trailer =
             encode_trailer(&self.header, &self.entries, self.sealer.as_ref(), self.offset())
                 .ok_or(StoreError::MemoryFault)?;
-        self.buffer.extend_from_slice(&trailer);
-        self.write_buffer()?;
-        let name = PackName(self.hash.finalize().into());
+        let mut buffer = self.buffer;
+        buffer.extend_from_slice(&trailer);
+        let mut pack = lock(&self.file);
+        pack.write(&buffer)?;
+        let (file, bytes) = (pack.take()?, pack.written);
+        let name = PackName(std::mem::take(&mut pack.hash).finalize().into());
         let layout = repository.layout();
         repository.file_system().create_dir_all(&layout.pack_folder(name.0[0]))?;
-        self.file.publish(&layout.pack(name))?;
-        Ok(PackRecord { name, kind: self.kind, bytes: self.flushed, entries: self.entries })
+        file.publish(&layout.pack(name))?;
+        Ok(PackRecord { name, kind: self.kind, bytes, entries: self.entries })
     }
 }
 

@@ -1,7 +1,13 @@
 //! The NBD client and server, with real servers and clients of others, and with peers that lie.
 
+mod exports;
+mod foreign_clients;
 mod foreign_servers;
+mod liar;
+mod liars;
+mod model;
 mod peers;
+mod tls;
 
 use std::process::Command;
 
@@ -17,7 +23,6 @@ fn run(command: &mut Command) -> String {
 }
 
 /// Runs a command that must fail, and gives what it complains of.
-#[allow(dead_code)]
 fn run_in_vain(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(!output.status.success(), "{command:?} succeeds");

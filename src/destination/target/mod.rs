@@ -325,7 +325,23 @@ impl Target {
         background: Background,
     ) -> Result<Thinned, TargetError> {
         self.check_range(offset, bytes.len() as u64)?;
-        Ok(thin::write(self.handle.as_ref(), offset, bytes, background)?)
+        let handle = self.handle.as_ref();
+        let write = |bytes: &[u8], at| handle.write_all_at(bytes, at);
+        Ok(thin::write(handle, offset, bytes, background, write)?)
+    }
+
+    /// As [`Target::write_thin`], of what is not read again soon: long stretches that lie aligned in
+    /// memory go past the page cache.
+    pub fn write_thin_past_cache(
+        &self,
+        offset: u64,
+        bytes: &[u8],
+        background: Background,
+    ) -> Result<Thinned, TargetError> {
+        self.check_range(offset, bytes.len() as u64)?;
+        let handle = self.handle.as_ref();
+        let write = |bytes: &[u8], at| handle.write_past_cache(bytes, at);
+        Ok(thin::write(handle, offset, bytes, background, write)?)
     }
 
     /// Makes a range read as zeros, without allocating it where that is possible.

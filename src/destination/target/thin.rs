@@ -77,12 +77,13 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Makes the range at `offset` hold `bytes`.
+/// Makes the range at `offset` hold `bytes`; `write` writes what is not zeros.
 pub(super) fn write(
     handle: &dyn FileHandle,
     offset: u64,
     bytes: &[u8],
     background: Background,
+    write: impl Fn(&[u8], u64) -> Result<()>,
 ) -> Result<Thinned> {
     let mut done = Thinned::default();
     for run in (Runs { offset, bytes, background, at: 0 }) {
@@ -95,7 +96,7 @@ pub(super) fn write(
                 done.zero_bytes += len;
             }
             (false, _) => {
-                handle.write_all_at(&bytes[run.range], start)?;
+                write(&bytes[run.range], start)?;
                 done.data_bytes += len;
             }
         }

@@ -239,11 +239,10 @@ impl<'a> Transmission<'a> {
         let statuses_max = if is_one { 1 } else { STATUSES_MAX };
         let mut message = Vec::new();
         for (id, context) in self.contexts.iter().enumerate() {
-            let mut list = self.export.block_status(context, range)?;
+            let list = in_order(self.export.block_status(context, range)?, range, statuses_max);
             if list.is_empty() {
                 return Err(ExportError::new(ErrorCode::IO, "the status is not known"));
             }
-            list.truncate(statuses_max);
             let is_last = id + 1 == self.contexts.len();
             let flags = if is_last { n::REPLY_FLAG_DONE } else { 0 };
             let len = 4 + 8 * list.len() as u32;
@@ -251,7 +250,7 @@ impl<'a> Transmission<'a> {
             message.extend((id as u32).to_be_bytes());
             for (piece, state) in list {
                 // A request has less than 4 GiB, and no piece is longer.
-                message.extend((piece.intersection(range).len() as u32).to_be_bytes());
+                message.extend((piece.len() as u32).to_be_bytes());
                 message.extend(state.to_be_bytes());
             }
         }
@@ -292,6 +291,18 @@ impl<'a> Transmission<'a> {
         message.extend(request.cookie.to_be_bytes());
         self.stream.write_all(&message)
     }
+}
+
+/// The first pieces, as far as they follow each other within the range.
+fn in_order(list: Vec<(Extent, u32)>, range: Extent, most: usize) -> Vec<(Extent, u32)> {
+    let mut at = range.start();
+    let clipped = list.into_iter().map(|(piece, state)| (piece.intersection(range), state));
+    let pieces = clipped.filter(|(piece, _)| !piece.is_empty()).take_while(|(piece, _)| {
+        let follows = piece.start() == at;
+        at = piece.end();
+        follows
+    });
+    pieces.take(most).collect()
 }
 
 fn put_chunk(message: &mut Vec<u8>, request: &Request, flags: u16, kind: u16, len: u32) {
