@@ -19,6 +19,7 @@ mod files;
 mod hooks;
 mod mark;
 mod owner;
+mod qemu;
 pub mod snapshot;
 
 pub use command::CommandError;
@@ -29,6 +30,7 @@ pub use files::CapturedFile;
 pub use hooks::{Hooked, Hooks};
 pub use mark::{CaptureUser, Mark};
 pub use owner::{OwnerError, OwnerId};
+pub use qemu::{Mark as QemuMark, QemuDisk, QemuError, QemuMachine};
 
 use crate::point::Consistency;
 use crate::source::{Changed, DiskBase, Source, SourceError};

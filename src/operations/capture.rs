@@ -4,14 +4,19 @@ use super::OperationError;
 use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
-use crate::capture::{Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, OwnerId};
+use crate::capture::{
+    CaptureUser, Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, OwnerId, QemuDisk,
+    QemuMachine, QemuMark,
+};
 use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, Settings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, QemuSettings,
+    Settings,
     SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
+use std::path::PathBuf;
 
 /// The folder, within that of the local state, that tells which snapshots exist.
 const SNAPSHOT_RECORDS: &str = "snapshots";
@@ -26,6 +31,27 @@ pub(super) fn capturer(
     if machine.libvirt.is_some() {
         return Err(not_yet(machine, "libvirt"));
     }
+    let capturer: Box<dyn Capturer> = match qemu(settings, machine, replica)? {
+        Some(qemu) => Box::new(qemu),
+        None => {
+            let disks = disks(settings, machine, replica, run)?;
+            let is_hooked = machine.hooks.is_some();
+            Box::new(if is_hooked { disks.held_still() } else { disks })
+        }
+    };
+    Ok(match &machine.hooks {
+        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
+        None => capturer,
+    })
+}
+
+/// The disks of a machine, each captured by itself.
+fn disks(
+    settings: &Settings,
+    machine: &MachineSettings,
+    replica: Option<&Name>,
+    run: RunId,
+) -> Result<Disks, OperationError> {
     let disks = machine.disks.iter().map(|disk| {
         let capturer: Box<dyn DiskCapturer> = match &disk.source {
             SourceSettings::File(file) if !file.cloned => Box::new(file_spec(file)),
@@ -38,6 +64,7 @@ pub(super) fn capturer(
                 run,
             }),
             SourceSettings::Nbd(nbd) => Box::new(export(nbd)),
+            // A machine that has one such disk has no others.
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
                 commands: snapshot_commands(snapshot),
@@ -51,13 +78,32 @@ pub(super) fn capturer(
         };
         Ok((disk.name.clone(), capturer))
     });
-    let disks = Disks::new(disks.collect::<Result<_, _>>()?);
-    Ok(match &machine.hooks {
-        Some(hooks) => {
-            Box::new(Hooked::new(Box::new(disks.held_still()), self::hooks(machine, hooks)))
-        }
-        None => Box::new(disks),
-    })
+    Ok(Disks::new(disks.collect::<Result<_, _>>()?))
+}
+
+/// A machine whose disks are those of a running QEMU: if one is, the settings make sure that all
+/// are, and of the same one.
+fn qemu(
+    settings: &Settings,
+    machine: &MachineSettings,
+    replica: Option<&Name>,
+) -> Result<Option<QemuMachine>, OperationError> {
+    let disks = machine.disks.iter().filter_map(|disk| match &disk.source {
+        SourceSettings::Qemu(qemu) => Some((&disk.name, qemu)),
+        _ => None,
+    });
+    let disks: Vec<(&Name, &QemuSettings)> = disks.collect();
+    let Some((_, first)) = disks.first() else { return Ok(None) };
+    let user = replica.map_or(CaptureUser::Machine(&machine.name), CaptureUser::Replica);
+    let limits = disks.iter().map(|(_, qemu)| qemu.freeze_timeout);
+    Ok(Some(QemuMachine {
+        qmp: first.qmp.clone(),
+        agent: first.agent.clone(),
+        disks: disks.iter().map(|(name, qemu)| qemu_disk(name, qemu)).collect(),
+        scratch: first.scratch.clone(),
+        freeze_limit: limits.min().unwrap_or(first.freeze_timeout),
+        mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
+    }))
 }
 
 fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
@@ -97,6 +143,17 @@ fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {
         changed: snapshot.changed.clone(),
         time_limit: snapshot.timeout,
     }
+}
+
+fn qemu_disk(name: &Name, qemu: &QemuSettings) -> QemuDisk {
+    let image = |path: &PathBuf| SourceSpec {
+        path: path.clone(),
+        format: qemu.format,
+        must_be_device: false,
+        quiesced: false,
+    };
+    let (name, device) = (name.clone(), qemu.device.clone());
+    QemuDisk { name, device, image: qemu.image.as_ref().map(image) }
 }
 
 /// The settings refuse these kinds until they can be captured.

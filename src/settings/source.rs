@@ -14,7 +14,7 @@ use crate::nbd::Address;
 use crate::source::ImageFormat;
 
 /// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 2] = ["qemu", "libvirt"];
+const LATER_SOURCES: [&str; 1] = ["libvirt"];
 
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -218,8 +218,17 @@ fn qemu(
     let device = reader.required("device", QEMU_EXAMPLE);
     let device = device.and_then(|field| text(&field, QEMU_EXAMPLE, findings));
     let freeze_timeout = freeze_timeout(&mut reader, findings);
+    let scratch = path(reader.field("scratch"), findings);
+    let image = path(reader.field("image"), findings);
+    let format = reader.field("format");
+    if let (None, Some(format)) = (&image, &format) {
+        let message = "`format` is that of an `image`, and none is given";
+        findings.wrong_hint(&format.key_at, message, "leave out `format`");
+    }
+    let format = format.and_then(|field| values::choice(&field, &IMAGE_FORMATS, findings));
     reader.finish(findings);
-    Some(QemuSettings { qmp: qmp?, device: device?, agent, freeze_timeout })
+    let (qmp, device) = (qmp?, device?);
+    Some(QemuSettings { qmp, device, agent, freeze_timeout, scratch, image, format })
 }
 
 fn libvirt(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<LibvirtSettings> {
@@ -310,7 +319,9 @@ pub(super) fn text(
 /// instant only when all are asked of one process.
 pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mut Findings<'_>) {
     let process = |source: &SourceSettings| match source {
-        SourceSettings::Qemu(qemu) => Some((qemu.qmp.clone(), qemu.agent.clone())),
+        SourceSettings::Qemu(qemu) => {
+            Some((qemu.qmp.clone(), qemu.agent.clone(), qemu.scratch.clone()))
+        }
         _ => None,
     };
     let Some((first, rest)) = sources.split_first() else { return };
@@ -320,7 +331,7 @@ pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mu
         }
         let message =
             "the disks of one machine must be read from one running QEMU, or none of them";
-        let hint = "give every disk the same `qmp` and `agent`";
+        let hint = "give every disk the same `qmp`, `agent` and `scratch`";
         findings.wrong_hint(&source.at, message, hint);
         return;
     }

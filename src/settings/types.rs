@@ -181,6 +181,12 @@ pub struct QemuSettings {
     pub agent: Option<PathBuf>,
     /// For how long at most its file systems are frozen.
     pub freeze_timeout: Duration,
+    /// Folder of the scratch files; `None`: beside each image.
+    pub scratch: Option<PathBuf>,
+    /// The image of the disk, which is read while the machine is off.
+    pub image: Option<PathBuf>,
+    /// Format of the image; `None` when afterimage has to find out.
+    pub format: Option<ImageFormat>,
 }
 
 /// A domain of libvirt, whose disks are found by itself.
