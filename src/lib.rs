@@ -25,6 +25,8 @@ pub mod fsio;
 
 pub mod extent;
 
+pub mod nbd;
+
 pub mod source;
 
 pub mod chunk;

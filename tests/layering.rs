@@ -12,6 +12,7 @@ const NOUNS: [&str; 13] = [
     "sys",
     "fsio",
     "extent",
+    "nbd",
     "source",
     "chunk",
     "store",

@@ -1,6 +1,7 @@
 //! Why a disk cannot be read, and what to do about it.
 
 use crate::fsio::{DeviceClaimError, FileError};
+use crate::nbd::NbdError;
 use crate::units::{DISK_BYTES_MAX, format_bytes};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,9 @@ pub enum SourceError {
     /// The system could not open or read a file.
     #[error("{0}; check the path, its permissions and the medium, then run this again")]
     File(#[from] FileError),
+    /// An NBD export failed, or its server.
+    #[error(transparent)]
+    Nbd(#[from] NbdError),
     /// Neither a file nor a block device.
     #[error("{} is neither a file nor a block device; give the path of a disk image or device",
         path.display())]
@@ -180,6 +184,7 @@ impl SourceError {
             Self::Claimed(claim) => !matches!(claim, DeviceClaimError::Busy { .. }),
             Self::File(error) => error.is_permanent(),
             Self::NotHeld { is_permanent, .. } => *is_permanent,
+            Self::Nbd(error) => error.is_permanent(),
             _ => true,
         }
     }

@@ -1,5 +1,5 @@
-//! Where a disk is read: raw images, block devices and offline qcow2 images with their backing
-//! chains.
+//! Where a disk is read: raw images, block devices, offline qcow2 images with their backing chains,
+//! and NBD exports.
 //!
 //! Invariant: what is reported as zeros reads as zeros; doubt means data. A short read, a file
 //! that was cut off or a table that contradicts itself is an error, never zeros.
@@ -10,6 +10,7 @@ mod clones;
 mod direct;
 mod error;
 mod file;
+mod nbd;
 mod probe;
 mod qcow2;
 mod raw;
@@ -21,6 +22,7 @@ pub use base::{DiskBase, known_bases};
 pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
 pub use clones::{CloneIdentity, CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
+pub use nbd::{NbdSource, open_nbd};
 
 use crate::extent::Extent;
 use crate::fsio::FileStat;
@@ -50,10 +52,11 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     /// [`SourceError::Changed`]: what was read may mix two states of the disk.
     fn check_unchanged(&self) -> Result<(), SourceError>;
 
-    /// What it is, for records: `raw image`, `block device`, `qcow2 image`.
+    /// What it is, for records: `raw image`, `block device`, `qcow2 image`, `NBD export`.
     fn description(&self) -> &'static str;
 
-    /// All files that the disk is read from, the whole backing chain, as they were opened.
+    /// All files that the disk is read from, the whole backing chain, as they were opened. None
+    /// where another program reads it.
     fn files(&self) -> Vec<FileStat>;
 
     /// By what its files are known again, unmodified, at a later time, in the order of

@@ -117,6 +117,8 @@ tests! {
     the_note_of_a_lock_is_only_a_note => "lock-note",
     a_hostile_manifest_is_refused => "manifest",
     names_that_could_leave_their_folder_are_refused => "names",
+    a_hostile_nbd_server_is_believed_nothing => "nbd-client",
+    a_hostile_nbd_client_stays_within_the_disk => "nbd-server",
     a_hostile_node_is_refused => "node",
     bytes_that_are_no_object_do_not_decode => "object",
     a_hostile_pack_is_refused => "pack",

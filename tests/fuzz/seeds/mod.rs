@@ -1,6 +1,7 @@
 //! The first inputs of each target: from the fixtures, and from the code's own encoders. Names that
 //! begin with `seed-` are given to what comes from here: each must be accepted.
 
+mod nbd;
 mod replicas;
 
 use crate::targets::world::joined;
@@ -41,6 +42,8 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
         ("lock-note", vec![seed("note", br#"{"work":"backup","pid":12,"host":"web01"}"#)]),
         ("manifest", documents("format-1/plain/repository/points")),
         ("names", texts(&["web01.example.com", "safe in the office", "32 KiB", &"a7".repeat(16)])),
+        ("nbd-client", nbd::of_servers()),
+        ("nbd-server", nbd::of_clients()),
         ("node", nodes()),
         ("object", objects()),
         ("pack", packs("plain")),

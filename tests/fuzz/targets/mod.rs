@@ -9,6 +9,7 @@ mod databases;
 mod documents;
 mod images;
 mod keys;
+pub mod nbd;
 mod packs;
 mod replicas;
 mod texts;
@@ -67,6 +68,8 @@ pub const TARGETS: &[Target] = &[
     target("lock-note", replicas::lock_note, 20_000),
     target("manifest", documents::manifest, 30_000),
     target("names", texts::names, 300_000),
+    large("nbd-client", nbd::client, 20_000),
+    large("nbd-server", nbd::server, 20_000),
     Target { input_bytes_max: 10 * KIB, ..target("node", trees::node, 300_000) },
     large("object", packs::object, 50_000),
     Target { memory_mib: 256, ..large("pack", packs::pack, 15_000) },
