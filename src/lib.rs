@@ -27,6 +27,8 @@ pub mod extent;
 
 pub mod nbd;
 
+pub mod qmp;
+
 pub mod source;
 
 pub mod chunk;

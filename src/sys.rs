@@ -76,6 +76,82 @@ pub fn is_byte_locked_by_others(fd: BorrowedFd<'_>, offset: u32) -> io::Result<b
     Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
 }
 
+/// Starts a process that has a last word for the one that it watches: when the other end of
+/// `watched` is closed without a byte having come, or `limit_ms` have passed, it sends `word` to
+/// `peer`. A byte makes it end without a word. It outlives signals to the process group, and holds
+/// no other descriptor. Gives back its process id; somebody must wait for it.
+///
+/// # Errors
+/// When the system has no room for another process.
+pub fn leave_last_word(
+    watched: BorrowedFd<'_>,
+    peer: BorrowedFd<'_>,
+    word: &[u8],
+    limit_ms: i32,
+) -> io::Result<libc::pid_t> {
+    // SAFETY: this process may have threads, so until it ends the child only makes system calls and
+    // touches memory that was there before: it allocates nothing and takes no lock.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => say_last_word(watched.as_raw_fd(), peer.as_raw_fd(), word, limit_ms),
+        child => Ok(child),
+    }
+}
+
+/// How long the last word's answer is waited for, and how often the word is said.
+const LAST_ANSWER_MS: i32 = 3000;
+const LAST_TRIES: u32 = 3;
+
+/// What the child of [`leave_last_word`] does.
+fn say_last_word(watched: i32, peer: i32, word: &[u8], limit_ms: i32) -> ! {
+    // SAFETY: only system calls that are safe in a child after a fork, on two descriptors that the
+    // child has, with memory on its own stack or of `word`, all of which outlives the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        libc::setsid();
+        close_others(watched, peer);
+        let mut byte = 0_u8;
+        let came = readable(watched, limit_ms);
+        if came && libc::read(watched, (&raw mut byte).cast(), 1) == 1 {
+            libc::_exit(0);
+        }
+        for _ in 0..LAST_TRIES {
+            libc::send(peer, word.as_ptr().cast(), word.len(), libc::MSG_NOSIGNAL);
+            // Who is late but alive reads the answer itself. Else this is the last to hold the
+            // connection: closed at once, the word could be dropped with it.
+            if !came {
+                break;
+            }
+            let mut answer = [0_u8; 512];
+            while readable(peer, LAST_ANSWER_MS)
+                && libc::read(peer, answer.as_mut_ptr().cast(), answer.len()) > 0
+            {}
+        }
+        libc::_exit(0)
+    }
+}
+
+/// Waits until `fd` can be read or was closed at the other end.
+fn readable(fd: i32, limit_ms: i32) -> bool {
+    let mut wanted = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: the one struct that is passed outlives the call.
+    unsafe { libc::poll(&raw mut wanted, 1, limit_ms) == 1 }
+}
+
+/// Closes all descriptors but two. Kernels before 5.9 cannot: then they stay open until the end.
+fn close_others(one: i32, other: i32) {
+    let (low, high) = (one.min(other), one.max(other));
+    let ranges = [(0, low - 1), (low + 1, high - 1), (high + 1, i32::MAX)];
+    for (first, last) in ranges {
+        if first <= last {
+            // SAFETY: nobody in this process uses a descriptor in these ranges any more.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
 /// Where a part of a file lies, as the file system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MappedExtent {

@@ -5,7 +5,7 @@ mod code;
 use code::{SourceFile, read_all, words};
 
 /// Nouns, left to right: each uses only those before it.
-const NOUNS: [&str; 13] = [
+const NOUNS: [&str; 15] = [
     "units",
     "progress",
     "workers",
@@ -13,6 +13,7 @@ const NOUNS: [&str; 13] = [
     "fsio",
     "extent",
     "nbd",
+    "qmp",
     "source",
     "chunk",
     "store",

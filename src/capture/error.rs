@@ -1,6 +1,7 @@
 //! Why a machine could not be captured.
 
 use super::CommandError;
+use super::qemu::QemuError;
 use crate::source::SourceError;
 use crate::units::Name;
 
@@ -23,6 +24,9 @@ pub enum CaptureError {
         #[source]
         error: Box<CommandError>,
     },
+    /// A running QEMU could not be captured.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
 }
 
 impl CaptureError {
@@ -36,6 +40,7 @@ impl CaptureError {
         match self {
             Self::Disk { error, .. } => error.is_permanent(),
             Self::Hook { .. } => false,
+            Self::Qemu(error) => error.is_permanent(),
         }
     }
 }

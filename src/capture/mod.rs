@@ -19,6 +19,7 @@ mod hooks;
 mod mark;
 mod owner;
 pub mod snapshot;
+mod qemu;
 
 pub use command::CommandError;
 pub use disks::{CapturedDisk, DiskCapturer, Disks, Held};
@@ -27,6 +28,7 @@ pub use files::CapturedFile;
 pub use hooks::{Hooked, Hooks};
 pub use mark::{CaptureUser, Mark};
 pub use owner::{OwnerError, OwnerId};
+pub use qemu::{Mark as QemuMark, QemuError, QemuMachine};
 
 use crate::point::Consistency;
 use crate::source::{Changed, DiskBase, Source, SourceError};

@@ -47,6 +47,7 @@ pub(super) const SEND_FLUSH: u16 = 1 << 2;
 pub(super) const SEND_FUA: u16 = 1 << 3;
 pub(super) const SEND_TRIM: u16 = 1 << 5;
 pub(super) const SEND_WRITE_ZEROES: u16 = 1 << 6;
+pub(super) const SEND_DF: u16 = 1 << 7;
 pub(super) const CAN_MULTI_CONN: u16 = 1 << 8;
 
 pub(super) const CMD_READ: u16 = 0;
@@ -59,6 +60,8 @@ pub(super) const CMD_BLOCK_STATUS: u16 = 7;
 
 pub(super) const CMD_FLAG_FUA: u16 = 1 << 0;
 pub(super) const CMD_FLAG_NO_HOLE: u16 = 1 << 1;
+/// The reply to a read is one piece.
+pub(super) const CMD_FLAG_DF: u16 = 1 << 2;
 pub(super) const CMD_FLAG_REQ_ONE: u16 = 1 << 3;
 
 pub(super) const REPLY_FLAG_DONE: u16 = 1 << 0;

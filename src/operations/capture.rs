@@ -4,10 +4,12 @@ use super::OperationError;
 use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
-use crate::capture::{Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId};
+use crate::capture::{
+    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId, QemuMachine, QemuMark,
+};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, Settings,
-    SnapshotSettings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings,
+    Settings, SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
@@ -25,6 +27,23 @@ pub(super) fn capturer(
     if machine.libvirt.is_some() {
         return Err(not_yet(machine, "libvirt"));
     }
+    let capturer: Box<dyn Capturer> = match qemu(settings, machine, replica)? {
+        Some(qemu) => Box::new(qemu),
+        None => Box::new(disks(settings, machine, replica, run)?),
+    };
+    Ok(match &machine.hooks {
+        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
+        None => capturer,
+    })
+}
+
+/// The disks of a machine, each captured by itself.
+fn disks(
+    settings: &Settings,
+    machine: &MachineSettings,
+    replica: Option<&Name>,
+    run: RunId,
+) -> Result<Disks, OperationError> {
     let disks = machine.disks.iter().map(|disk| {
         let capturer: Box<dyn DiskCapturer> = match &disk.source {
             SourceSettings::File(file) if !file.cloned => Box::new(file_spec(file)),
@@ -37,6 +56,7 @@ pub(super) fn capturer(
                 run,
             }),
             SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
+            // A machine that has one such disk has no others.
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
                 commands: snapshot_commands(snapshot),
@@ -50,11 +70,32 @@ pub(super) fn capturer(
         };
         Ok((disk.name.clone(), capturer))
     });
-    let capturer = Box::new(Disks::new(disks.collect::<Result<_, _>>()?));
-    Ok(match &machine.hooks {
-        Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
-        None => capturer,
-    })
+    Ok(Disks::new(disks.collect::<Result<_, _>>()?))
+}
+
+/// A machine whose disks are those of a running QEMU: if one is, the settings make sure that all
+/// are, and of the same one.
+fn qemu(
+    settings: &Settings,
+    machine: &MachineSettings,
+    replica: Option<&Name>,
+) -> Result<Option<QemuMachine>, OperationError> {
+    let disks = machine.disks.iter().filter_map(|disk| match &disk.source {
+        SourceSettings::Qemu(qemu) => Some((&disk.name, qemu)),
+        _ => None,
+    });
+    let disks: Vec<(&Name, &QemuSettings)> = disks.collect();
+    let Some((_, first)) = disks.first() else { return Ok(None) };
+    let user = replica.map_or(CaptureUser::Machine(&machine.name), CaptureUser::Replica);
+    let limits = disks.iter().map(|(_, qemu)| qemu.freeze_timeout);
+    Ok(Some(QemuMachine {
+        qmp: first.qmp.clone(),
+        agent: first.agent.clone(),
+        disks: disks.iter().map(|(name, qemu)| ((*name).clone(), qemu.device.clone())).collect(),
+        scratch: first.scratch.clone(),
+        freeze_limit: limits.min().unwrap_or(first.freeze_timeout),
+        mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
+    }))
 }
 
 fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {

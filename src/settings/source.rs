@@ -13,7 +13,7 @@ use super::values;
 use crate::source::ImageFormat;
 
 /// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 3] = ["nbd", "qemu", "libvirt"];
+const LATER_SOURCES: [&str; 2] = ["nbd", "libvirt"];
 
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -182,8 +182,9 @@ fn qemu(
     let device = reader.required("device", QEMU_EXAMPLE);
     let device = device.and_then(|field| text(&field, QEMU_EXAMPLE, findings));
     let freeze_timeout = freeze_timeout(&mut reader, findings);
+    let scratch = path(reader.field("scratch"), findings);
     reader.finish(findings);
-    Some(QemuSettings { qmp: qmp?, device: device?, agent, freeze_timeout })
+    Some(QemuSettings { qmp: qmp?, device: device?, agent, freeze_timeout, scratch })
 }
 
 fn libvirt(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<LibvirtSettings> {
@@ -274,7 +275,9 @@ pub(super) fn text(
 /// instant only when all are asked of one process.
 pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mut Findings<'_>) {
     let process = |source: &SourceSettings| match source {
-        SourceSettings::Qemu(qemu) => Some((qemu.qmp.clone(), qemu.agent.clone())),
+        SourceSettings::Qemu(qemu) => {
+            Some((qemu.qmp.clone(), qemu.agent.clone(), qemu.scratch.clone()))
+        },
         _ => None,
     };
     let Some((first, rest)) = sources.split_first() else { return };
@@ -284,7 +287,7 @@ pub(super) fn check_together(sources: &[&Located<SourceSettings>], findings: &mu
         }
         let message =
             "the disks of one machine must be read from one running QEMU, or none of them";
-        let hint = "give every disk the same `qmp` and `agent`";
+        let hint = "give every disk the same `qmp`, `agent` and `scratch`";
         findings.wrong_hint(&source.at, message, hint);
         return;
     }

@@ -180,6 +180,8 @@ pub struct QemuSettings {
     pub agent: Option<PathBuf>,
     /// For how long at most its file systems are frozen.
     pub freeze_timeout: Duration,
+    /// Folder of the scratch files; `None`: beside each image.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A domain of libvirt, whose disks are found by itself.

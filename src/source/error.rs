@@ -152,6 +152,15 @@ pub enum SourceError {
         /// What changed.
         what: &'static str,
     },
+    /// A running machine is no longer held at the instant of its capture.
+    #[error("{}: the capture was lost while it was read ({why}), so no point was made; run this \
+        again", path.display())]
+    CaptureLost {
+        /// The socket of its monitor.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
     /// It could not be held at one instant, as a clone or a snapshot.
     #[error("{error}")]
     NotHeld {
@@ -180,7 +189,7 @@ impl SourceError {
     /// Whether trying the same again can not help.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::InUse { .. } | Self::Changed { .. } => false,
+            Self::InUse { .. } | Self::Changed { .. } | Self::CaptureLost { .. } => false,
             Self::Claimed(claim) => !matches!(claim, DeviceClaimError::Busy { .. }),
             Self::File(error) => error.is_permanent(),
             Self::NotHeld { is_permanent, .. } => *is_permanent,

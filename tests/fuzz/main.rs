@@ -128,6 +128,7 @@ tests! {
     a_file_of_unknown_format_is_never_taken_for_two => "probe",
     a_hostile_qcow2_image_never_reads_as_false_zeros => "qcow2",
     a_hostile_chain_of_images_never_reads_as_false_zeros => "qcow2-chain",
+    lines_of_a_hostile_monitor_or_agent_are_bounded => "qmp",
     a_mistyped_recovery_key_is_refused => "recovery-key",
     a_hostile_record_of_removed_points_is_refused => "removal",
     a_schedule_that_never_comes_is_refused => "schedule",

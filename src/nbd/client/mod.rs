@@ -32,6 +32,9 @@ pub struct Options {
     pub tls: Option<TlsOptions>,
     /// Contexts of block status to ask for, besides `base:allocation`.
     pub contexts: Vec<String>,
+    /// Whether each read has to be answered with content in one piece, where the server can: it
+    /// then reads, instead of looking first what it could leave out.
+    pub undivided_reads: bool,
     /// The most connections, where the server allows several.
     pub connections: usize,
     /// How long connecting may take, and then how long the handshake may.
@@ -48,6 +51,7 @@ impl Default for Options {
         Self {
             tls: None,
             contexts: Vec::new(),
+            undivided_reads: false,
             connections: 4,
             connect_time_max: Duration::from_secs(15),
             request_time_max: Duration::from_secs(60),
@@ -249,7 +253,9 @@ impl Client {
 
     fn read_piece(&self, part: &mut [u8], at: u64) -> Result<(), Fault> {
         let len = part.len() as u32;
-        let request = self.request(n::CMD_READ, "read", at, len);
+        let is_whole = self.options.undivided_reads && self.has(n::SEND_DF);
+        let flags = if is_whole { n::CMD_FLAG_DF } else { 0 };
+        let request = Request { flags, ..self.request(n::CMD_READ, "read", at, len) };
         self.pool.with(|connection| connection.read(&request, part))
     }
 

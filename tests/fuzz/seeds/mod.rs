@@ -19,6 +19,13 @@ const RUN: &str = r#"{"id":"00000000000000000000000000000000","kind":"backup","m
 
 const CHANGED_OUTPUT: &str = r#"{"format":1,"extents":[[4096,4096],[0,512],[8192,100]]}"#;
 
+const QMP_LINES: &str = r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":["oob"]}}
+{"timestamp":{"seconds":1,"microseconds":2},"event":"JOB_STATUS_CHANGE","data":{"status":"running","id":"a"}}
+{"return":[{"id":"a","status":"concluded","error":"no"}],"id":7}
+{"id":8,"error":{"class":"GenericError","desc":"Job not found"}}
+"#;
+const AGENT_LINES: &[u8] = b"{\"return\":2}\n\xff{\"return\":1}\n{\"return\":\"thawed\"}\n";
+
 /// Inputs with the ends of their names.
 type Seeds = Vec<(String, Vec<u8>)>;
 
@@ -53,6 +60,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
         ("probe", vec![seed("raw", &[&[0; 512][..], b"data"].concat()), qcow2_images().remove(0)]),
         ("qcow2", qcow2_images()),
         ("qcow2-chain", qcow2_chains()),
+        ("qmp", vec![seed("lines", QMP_LINES.as_bytes()), seed("agent", AGENT_LINES)]),
         ("recovery-key", recovery_keys()),
         ("removal", documents("retention-1/plain/removed")),
         ("schedule", schedules()),

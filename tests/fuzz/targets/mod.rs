@@ -79,6 +79,7 @@ pub const TARGETS: &[Target] = &[
     large("probe", images::probe, 10_000),
     large("qcow2", images::qcow2, 10_000),
     large("qcow2-chain", images::qcow2_chain, 7500),
+    target("qmp", texts::qmp, 100_000),
     target("recovery-key", texts::recovery_key, 200_000),
     target("removal", documents::removal, 30_000),
     target("schedule", texts::schedule, 15_000),

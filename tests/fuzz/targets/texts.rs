@@ -2,6 +2,7 @@
 
 use afterimage::capture::snapshot::parse_changed;
 use afterimage::point::check_note;
+use afterimage::qmp::{Message, parse_message, synchronised};
 use afterimage::recover::{PointChoice, choose_point};
 use afterimage::settings::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, COMPRESSION_LEVELS, LOCK_DAYS_MAX, Settings, SettingsErrors,
@@ -36,6 +37,24 @@ pub fn changed_output(bytes: &[u8]) -> bool {
     assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
     assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
     true
+}
+
+/// Lines of a monitor, or of the agent in a guest, which may be anybody's.
+pub fn qmp(bytes: &[u8]) -> bool {
+    let mut accepted = false;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        match parse_message(line) {
+            Ok(Message::Refused { reason, .. }) => {
+                assert!(!reason.chars().any(char::is_control), "{reason:?}");
+                accepted = true;
+            }
+            Ok(_) => accepted = true,
+            Err(told) => assert!(told.len() < 2000, "{told}"),
+        }
+        // Only the very number counts.
+        assert!(!(synchronised(line, 1) && synchronised(line, 2)));
+    }
+    accepted
 }
 
 pub fn settings(bytes: &[u8]) -> bool {
