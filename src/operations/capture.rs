@@ -5,11 +5,12 @@ use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{
-    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, OwnerId, QemuMachine, QemuMark,
+    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, LibvirtMachine, OwnerId,
+    QemuMachine, QemuMark,
 };
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings,
-    Settings, SnapshotSettings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings, Settings,
+    SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
@@ -24,12 +25,19 @@ pub(super) fn capturer(
     replica: Option<&Name>,
     run: RunId,
 ) -> Result<Box<dyn Capturer>, OperationError> {
-    if machine.libvirt.is_some() {
-        return Err(not_yet(machine, "libvirt"));
-    }
-    let capturer: Box<dyn Capturer> = match qemu(settings, machine, replica)? {
-        Some(qemu) => Box::new(qemu),
-        None => Box::new(disks(settings, machine, replica, run)?),
+    let user = replica.map_or(CaptureUser::Machine(&machine.name), CaptureUser::Replica);
+    let capturer: Box<dyn Capturer> = if let Some(libvirt) = &machine.libvirt {
+        Box::new(LibvirtMachine {
+            uri: libvirt.uri.clone(),
+            domain: libvirt.domain.clone(),
+            scratch: libvirt.scratch.clone(),
+            freeze_limit: libvirt.freeze_timeout,
+            mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
+        })
+    } else if let Some(qemu) = qemu(settings, machine, replica)? {
+        Box::new(qemu)
+    } else {
+        Box::new(disks(settings, machine, replica, run)?)
     };
     Ok(match &machine.hooks {
         Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),

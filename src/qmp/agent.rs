@@ -89,7 +89,8 @@ impl Agent {
         fill_random(&mut random)
             .map_err(|source| QmpError::Io { path: self.lines.path().to_owned(), source })?;
         let number = u64::from(u32::from_le_bytes(random));
-        let synchronise = json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
+        let synchronise =
+            json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
         let mut request = vec![0xff];
         request.extend_from_slice(format!("{synchronise}\n").as_bytes());
         request.extend_from_slice(format!("{}\n", json!({ "execute": command })).as_bytes());

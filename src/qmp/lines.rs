@@ -65,9 +65,8 @@ impl Lines {
         let address = SocketAddrUnix::new(path).map_err(|errno| io(errno.into()))?;
         // A connect that blocks would do so for as long as the queue is full.
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-                .map_err(|errno| io(errno.into()))?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|errno| io(errno.into()))?;
         while let Err(errno) = rustix::net::connect(&socket, &address) {
             match io::Error::from(errno) {
                 error if error.kind() == io::ErrorKind::WouldBlock => match wait.left() {

@@ -59,8 +59,8 @@ pub enum Message {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn parse_message(line: &[u8]) -> Result<Message, String> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(line)
-        .map_err(|error| format!("{error} in {}", shown(line)))?;
+    let mut fields: Map<String, Value> =
+        serde_json::from_slice(line).map_err(|error| format!("{error} in {}", shown(line)))?;
     let id = fields.get("id").and_then(Value::as_u64);
     if let Some(greeting) = fields.get("QMP") {
         let number = |name: &str| greeting.pointer(&format!("/version/qemu/{name}"))?.as_u64();

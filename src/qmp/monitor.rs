@@ -1,8 +1,8 @@
 //! QEMU's monitor.
 
+use super::QmpError;
 use super::lines::{Lines, Wait};
 use super::message::{Event, Message, Version, parse_message, shown};
-use super::QmpError;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;

@@ -11,8 +11,7 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_millis(300);
 /// Nothing may take longer, on a machine that does other things too.
 const BOUND: Duration = Duration::from_secs(20);
-const GREETING: &str =
-    r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":[]}}"#;
+const GREETING: &str = r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":[]}}"#;
 
 /// A socket at which `peer` serves one client.
 fn serve(peer: impl FnOnce(BufReader<UnixStream>) + Send + 'static) -> (TempDir, PathBuf) {

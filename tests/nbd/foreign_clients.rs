@@ -57,10 +57,15 @@ fn nbdinfo_sees_the_exports_as_they_are() {
 
     let map = run(Command::new("nbdinfo").args(["--map", "--json", &uri(&server, "disk")]));
     let map: serde_json::Value = serde_json::from_str(&map).unwrap();
-    let map: Vec<(u64, u64, u64)> = map.as_array().unwrap().iter().map(|it| {
-        let number = |key: &str| it[key].as_u64().unwrap();
-        (number("offset"), number("length"), number("type"))
-    }).collect();
+    let map: Vec<(u64, u64, u64)> = map
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let number = |key: &str| it[key].as_u64().unwrap();
+            (number("offset"), number("length"), number("type"))
+        })
+        .collect();
     let mib = MIB as u64;
     let expected = [
         (0, 2 * mib, 0),

@@ -56,14 +56,17 @@ fn half(byte: u8) -> Vec<u8> {
 fn lies_in_the_reply_to_a_read_are_found() {
     let lies: &[(&str, Reply)] = &[
         ("came already", |a| {
-            [data(a, 0, 8192, &half(1)), data(a, 0, 10_239, &half(2)), data(a, 1, 12_287, &[3])].concat()
+            [data(a, 0, 8192, &half(1)), data(a, 0, 10_239, &half(2)), data(a, 1, 12_287, &[3])]
+                .concat()
         }),
         ("came already", |a| [data(a, 0, 8192, &half(1)), data(a, 1, 8192, &half(1))].concat()),
         ("came already", |a| [hole(a, 0, 8192, 4096), hole(a, 1, 8192, 4096)].concat()),
         ("came already", |a| [data(a, 0, 10_240, &half(1)), hole(a, 1, 8192, 4096)].concat()),
         ("not all of it came", |a| data(a, 1, 8192, &half(1))),
         ("not all of it came", |a| chunk(a.cookie, 1, 0, &[])),
-        ("not all of it came", |a| [data(a, 0, 8192, &half(1)), data(a, 1, 10_241, &half(1)[1..])].concat()),
+        ("not all of it came", |a| {
+            [data(a, 0, 8192, &half(1)), data(a, 1, 10_241, &half(1)[1..])].concat()
+        }),
         ("where nobody asked", |a| data(a, 1, 8191, &half(1))),
         ("where nobody asked", |a| data(a, 1, 12_287, &half(1)[..2])),
         ("where nobody asked", |a| data(a, 1, 12_288, &[1])),
@@ -71,7 +74,9 @@ fn lies_in_the_reply_to_a_read_are_found() {
         ("where nobody asked", |a| hole(a, 1, 8192, 4097)),
         ("where nobody asked", |a| hole(a, 1, 8192, u32::MAX)),
         ("where nobody asked", |a| hole(a, 1, 9000, 0)),
-        ("4294967287 bytes from 8192", |a| chunk_of(a.cookie, 1, 1, u32::MAX, &8192_u64.to_be_bytes())),
+        ("4294967287 bytes from 8192", |a| {
+            chunk_of(a.cookie, 1, 1, u32::MAX, &8192_u64.to_be_bytes())
+        }),
         ("has 8 bytes", |a| chunk(a.cookie, 1, 1, &8192_u64.to_be_bytes())),
         ("has 13 bytes", |a| chunk(a.cookie, 1, 2, &[0; 13])),
         ("type 0 has 1 bytes", |a| chunk(a.cookie, 1, 0, &[0])),
@@ -271,24 +276,36 @@ fn lies_in_the_handshake_are_found() {
         ("contradict", answering(GO, blocks(512, 256, 1 << 20))),
         ("contradict", answering(GO, blocks(512, 4096, 2048))),
         ("contradict", answering(GO, blocks(512, 512, 1000))),
-        ("no whole blocks", answering(GO, {
-            let mut payload = vec![0, 3];
-            [4096_u32, 4096, 4096].iter().for_each(|it| payload.extend(it.to_be_bytes()));
-            [export_info(SIZE_BYTES + 1, 1), option_reply(GO, INFO, &payload), ack()].concat()
-        })),
+        (
+            "no whole blocks",
+            answering(GO, {
+                let mut payload = vec![0, 3];
+                [4096_u32, 4096, 4096].iter().for_each(|it| payload.extend(it.to_be_bytes()));
+                [export_info(SIZE_BYTES + 1, 1), option_reply(GO, INFO, &payload), ack()].concat()
+            }),
+        ),
         ("option 8, option 7 was sent", answering(GO, option_reply(STRUCTURED_REPLY, ACK, &[]))),
         ("has 65537 bytes", answering(GO, option_reply(GO, INFO, &[0; 65_537]))),
         ("is none", answering(GO, vec![0; 20])),
         ("1000 replies", answering(GO, option_reply(GO, INFO, &[0, 2, 65]).repeat(1001))),
-        ("does not belong there", answering(STRUCTURED_REPLY, option_reply(STRUCTURED_REPLY, INFO, &[]))),
+        (
+            "does not belong there",
+            answering(STRUCTURED_REPLY, option_reply(STRUCTURED_REPLY, INFO, &[])),
+        ),
         ("nobody asked for", answering(SET_META_CONTEXT, context("qemu:allocation-depth"))),
         ("twice", answering(SET_META_CONTEXT, context("base:allocation").repeat(2))),
-        ("twice", answering(SET_META_CONTEXT, {
-            [context("base:allocation"), context("qemu:dirty-bitmap:a")].concat()
-        })),
-        ("does not belong there", answering(SET_META_CONTEXT, {
-            option_reply(SET_META_CONTEXT, META_CONTEXT, &[1, 2, 3])
-        })),
+        (
+            "twice",
+            answering(SET_META_CONTEXT, {
+                [context("base:allocation"), context("qemu:dirty-bitmap:a")].concat()
+            }),
+        ),
+        (
+            "does not belong there",
+            answering(SET_META_CONTEXT, {
+                option_reply(SET_META_CONTEXT, META_CONTEXT, &[1, 2, 3])
+            }),
+        ),
     ];
     for (why, script) in lies {
         let error = connected(script);

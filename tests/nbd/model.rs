@@ -151,7 +151,8 @@ proptest! {
 #[test]
 fn a_dirty_bitmap_is_told_and_bad_sectors_fail_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = MemoryExport { bad_at: Some(1 << 20), is_read_only: true, ..MemoryExport::default() };
+    let disk =
+        MemoryExport { bad_at: Some(1 << 20), is_read_only: true, ..MemoryExport::default() };
     *disk.bytes.lock().unwrap() = noise(1, 4 << 20);
     let server = serve(folder.path(), &[("disk", Arc::new(disk))], Limits::default());
     let contexts = vec!["qemu:dirty-bitmap:odd".to_owned()];

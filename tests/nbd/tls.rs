@@ -23,8 +23,21 @@ impl Authority {
         let authority = Self { folder };
         let subject = format!("/CN=authority {name}");
         authority.openssl(&[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-days", "2", "-subj", &subject, "-keyout", "ca-key.pem", "-out", "ca-cert.pem",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            &subject,
+            "-keyout",
+            "ca-key.pem",
+            "-out",
+            "ca-cert.pem",
         ]);
         authority.sign("server", "subjectAltName=DNS:localhost,IP:127.0.0.1");
         authority.sign("client", "extendedKeyUsage=clientAuth");
@@ -42,12 +55,36 @@ impl Authority {
         std::fs::write(self.path(&extensions), text).unwrap();
         let subject = format!("/CN={who}");
         self.openssl(&[
-            "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-subj", &subject, "-keyout", &key, "-out", &request,
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-subj",
+            &subject,
+            "-keyout",
+            &key,
+            "-out",
+            &request,
         ]);
         self.openssl(&[
-            "x509", "-req", "-in", &request, "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem",
-            "-CAcreateserial", "-days", "2", "-extfile", &extensions, "-out", &certificate,
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca-cert.pem",
+            "-CAkey",
+            "ca-key.pem",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            &extensions,
+            "-out",
+            &certificate,
         ]);
     }
 

@@ -59,9 +59,7 @@ fn say(stream: &mut UnixStream, text: &str) {
 /// Backs up with such an agent; gives back the note that says why the point is only
 /// crash-consistent, and the commands.
 #[track_caller]
-fn told(
-    answer: impl FnMut(&str, &mut UnixStream) + Send + 'static,
-) -> (String, Vec<String>) {
+fn told(answer: impl FnMut(&str, &mut UnixStream) + Send + 'static) -> (String, Vec<String>) {
     let mut lab = Lab::paused();
     lab.machine.write("root", 7, 0, 65536);
     let seen = agent(&mut lab, answer);

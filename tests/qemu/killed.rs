@@ -33,8 +33,11 @@ fn write_settings(lab: &Lab, qmp: &Path) {
         let source = format!(
             "qmp = {qmp:?}, device = \"{disk}\", agent = {agent:?}, freeze_timeout = \"{seconds} s\""
         );
-        writeln!(text, "[[machine.web01.disk]]\nname = \"{disk}\"\nsource = {{ qemu = {{ {source} }} }}")
-            .unwrap();
+        writeln!(
+            text,
+            "[[machine.web01.disk]]\nname = \"{disk}\"\nsource = {{ qemu = {{ {source} }} }}"
+        )
+        .unwrap();
     }
     std::fs::write(world.path("afterimage.toml"), text).unwrap();
 }

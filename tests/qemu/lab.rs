@@ -3,9 +3,7 @@
 use super::common::World;
 use super::machine::Machine;
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, ChangeHints, backup};
-use afterimage::capture::{
-    Bases, CaptureUser, Captured, Capturer, OwnerId, QemuMachine, QemuMark,
-};
+use afterimage::capture::{Bases, CaptureUser, Captured, Capturer, OwnerId, QemuMachine, QemuMark};
 use afterimage::catalog::History;
 use afterimage::point::Point;
 use afterimage::progress::Progress;

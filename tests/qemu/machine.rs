@@ -20,7 +20,8 @@ pub const DATA_BYTES: u64 = 8 << 20;
 #[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {out}{err}");
     out.into_owned()
 }
@@ -67,7 +68,8 @@ impl Machine {
         let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
         run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", from, to]);
         std::fs::copy(guest.join("data.raw"), folder.join("data.raw")).unwrap();
-        let machine = Self { folder: folder.to_owned(), process: start(folder, true), has_guest: true };
+        let machine =
+            Self { folder: folder.to_owned(), process: start(folder, true), has_guest: true };
         machine.wait_until_ready();
         machine
     }
@@ -75,9 +77,13 @@ impl Machine {
     /// A machine that is paused for ever.
     pub fn paused(folder: &Path) -> Self {
         let root = folder.join("root.qcow2");
-        run("qemu-img", &["create", "-q", "-f", "qcow2", root.to_str().unwrap(), &ROOT_BYTES.to_string()]);
+        run(
+            "qemu-img",
+            &["create", "-q", "-f", "qcow2", root.to_str().unwrap(), &ROOT_BYTES.to_string()],
+        );
         std::fs::File::create(folder.join("data.raw")).unwrap().set_len(DATA_BYTES).unwrap();
-        let machine = Self { folder: folder.to_owned(), process: start(folder, false), has_guest: false };
+        let machine =
+            Self { folder: folder.to_owned(), process: start(folder, false), has_guest: false };
         machine.wait_until_ready();
         machine
     }

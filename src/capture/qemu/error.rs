@@ -37,8 +37,10 @@ pub enum QemuError {
         why: String,
     },
     /// Somebody else's job works on a disk.
-    #[error("a job of another program works on {device} (a backup, a mirror or a commit); wait \
-        until it is done, then run this again")]
+    #[error(
+        "a job of another program works on {device} (a backup, a mirror or a commit); wait \
+        until it is done, then run this again"
+    )]
     JobRunning {
         /// The disk, as the settings call it.
         device: String,
@@ -52,8 +54,10 @@ pub enum QemuError {
         most: usize,
     },
     /// Nobody knows where the scratch file can lie.
-    #[error("{device} is no image in a file ({file}), so say where QEMU can keep for a while what \
-        the guest overwrites: scratch = \"FOLDER\"")]
+    #[error(
+        "{device} is no image in a file ({file}), so say where QEMU can keep for a while what \
+        the guest overwrites: scratch = \"FOLDER\""
+    )]
     NoScratch {
         /// The disk, as the settings call it.
         device: String,

@@ -1,16 +1,18 @@
 //! A running QEMU, held at one instant.
 
+use super::Disk;
 use super::bitmap::GRANULARITY_BYTES;
 use super::export::CHANGES;
 use super::names::Capture;
 use super::source::ScratchSource;
 use super::watch::{Shared, Watch};
-use super::Disk;
 use crate::capture::{Bases, Captured};
 use crate::point::Consistency;
 use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, NbdSource, Source, SourceError};
 use crate::units::Name;
 use std::sync::Arc;
+
+const DESCRIPTION: &str = "disk of a running QEMU";
 
 /// The disks, until this is dropped. The order of the fields is that in which they go.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl HeldQemu {
                 granularity_bytes: GRANULARITY_BYTES,
                 size_bytes: export.size_bytes(),
             };
-            let source = ScratchSource::new(export, Arc::clone(&shared));
+            let source = ScratchSource::new(export, Arc::<Shared>::clone(&shared), DESCRIPTION);
             HeldDisk { name: disk.name, source, base: disk.base, new, new_bitmap }
         };
         let disks = disks.into_iter().zip(exports).map(held).collect();

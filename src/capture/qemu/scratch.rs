@@ -36,7 +36,7 @@ pub(super) fn folder(
 
 /// Checks that a guest that goes on writing does not fill the file system at once: its writes
 /// would fail. `disks_bytes` is the size of all disks whose scratch files lie there.
-pub(super) fn require_room(folder: &Path, disks_bytes: u64) -> Result<(), QemuError> {
+pub(in crate::capture) fn require_room(folder: &Path, disks_bytes: u64) -> Result<(), QemuError> {
     let free_bytes = free_bytes(folder)
         .map_err(|source| QemuError::System { action: "look at the scratch folder", source })?;
     let needed_bytes = disks_bytes.min(FREE_BYTES_MIN);
@@ -69,7 +69,8 @@ pub(super) fn make(
         path: path.clone(),
         reason: "its name is no UTF-8, which QMP needs".to_owned(),
     })?;
-    let created = create(monitor, capture, json!({ "driver": "file", "filename": name, "size": 0 }));
+    let created =
+        create(monitor, capture, json!({ "driver": "file", "filename": name, "size": 0 }));
     created.map_err(|error| error.of(&path))?;
     let node = json!({ "driver": "file", "filename": name, "node-name": file });
     let opened = monitor.execute("blockdev-add", node);
