@@ -1,6 +1,7 @@
 //! Why a machine could not be captured.
 
 use super::CommandError;
+use super::libvirt::LibvirtError;
 use super::qemu::QemuError;
 use crate::source::SourceError;
 use crate::units::Name;
@@ -27,6 +28,9 @@ pub enum CaptureError {
     /// A running QEMU could not be captured.
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    /// A domain of libvirt could not be captured.
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
 }
 
 impl CaptureError {
@@ -41,6 +45,7 @@ impl CaptureError {
             Self::Disk { error, .. } => error.is_permanent(),
             Self::Hook { .. } => false,
             Self::Qemu(error) => error.is_permanent(),
+            Self::Libvirt(error) => error.is_permanent(),
         }
     }
 }

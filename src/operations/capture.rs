@@ -5,14 +5,13 @@ use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{
-    CaptureUser, Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, OwnerId, QemuDisk,
-    QemuMachine, QemuMark,
+    CaptureUser, Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, LibvirtMachine,
+    OwnerId, QemuDisk, QemuMachine, QemuMark,
 };
 use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, QemuSettings,
-    Settings,
-    SnapshotSettings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind,
+    QemuSettings, Settings, SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
@@ -28,16 +27,21 @@ pub(super) fn capturer(
     replica: Option<&Name>,
     run: RunId,
 ) -> Result<Box<dyn Capturer>, OperationError> {
-    if machine.libvirt.is_some() {
-        return Err(not_yet(machine, "libvirt"));
-    }
-    let capturer: Box<dyn Capturer> = match qemu(settings, machine, replica)? {
-        Some(qemu) => Box::new(qemu),
-        None => {
-            let disks = disks(settings, machine, replica, run)?;
-            let is_hooked = machine.hooks.is_some();
-            Box::new(if is_hooked { disks.held_still() } else { disks })
-        }
+    let user = replica.map_or(CaptureUser::Machine(&machine.name), CaptureUser::Replica);
+    let capturer: Box<dyn Capturer> = if let Some(libvirt) = &machine.libvirt {
+        Box::new(LibvirtMachine {
+            uri: libvirt.uri.clone(),
+            domain: libvirt.domain.clone(),
+            scratch: libvirt.scratch.clone(),
+            freeze_limit: libvirt.freeze_timeout,
+            mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
+        })
+    } else if let Some(qemu) = qemu(settings, machine, replica)? {
+        Box::new(qemu)
+    } else {
+        let disks = disks(settings, machine, replica, run)?;
+        let is_hooked = machine.hooks.is_some();
+        Box::new(if is_hooked { disks.held_still() } else { disks })
     };
     Ok(match &machine.hooks {
         Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
@@ -65,7 +69,7 @@ fn disks(
             }),
             SourceSettings::Nbd(nbd) => Box::new(export(nbd)),
             // A machine that has one such disk has no others.
-            SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
+            SourceSettings::Qemu(_) => return Err(mixed(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
                 commands: snapshot_commands(snapshot),
                 format: snapshot.format,
@@ -156,8 +160,8 @@ fn qemu_disk(name: &Name, qemu: &QemuSettings) -> QemuDisk {
     QemuDisk { name, device, image: qemu.image.as_ref().map(image) }
 }
 
-/// The settings refuse these kinds until they can be captured.
-fn not_yet(machine: &MachineSettings, kind: &'static str) -> OperationError {
+/// The settings refuse such a machine.
+fn mixed(machine: &MachineSettings, kind: &'static str) -> OperationError {
     OperationError::CannotCapture { machine: machine.name.clone(), kind }
 }
 

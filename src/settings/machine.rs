@@ -92,7 +92,7 @@ pub(super) fn read(
     let hooks = reader.field("hooks").and_then(|field| hooks(&field, findings));
     let libvirt = reader.field("source");
     let is_whole = libvirt.is_some();
-    let libvirt = libvirt.and_then(|field| source::of_machine(&field, findings));
+    let libvirt = libvirt.and_then(|field| source::of_machine(&field, context, findings));
     let disks = if is_whole {
         found_by_itself(&mut reader, findings)
     } else {

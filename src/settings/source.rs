@@ -13,9 +13,6 @@ use super::values;
 use crate::nbd::Address;
 use crate::source::ImageFormat;
 
-/// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 1] = ["libvirt"];
-
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const LIBVIRT_URI_DEFAULT: &str = "qemu:///system";
@@ -42,18 +39,15 @@ pub(super) fn of_disk(
 ) -> Option<Located<SourceSettings>> {
     let mut reader = named::place_table(field, findings)?;
     let is_file = reader.has("image").or_else(|| reader.has("device")).is_some();
-    if let Some(at) = reader.has("libvirt").filter(|_| !is_later("libvirt")) {
+    if let Some(at) = reader.has("libvirt") {
         let message = "a libvirt domain is the source of a whole machine, not of one disk";
         let hint = format!("write {LIBVIRT_EXAMPLE} below [machine.NAME], and no disks");
         findings.wrong_hint(&at, message, hint);
         return None;
     }
-    let kinds = ["nbd", "qemu", "libvirt", "snapshot"];
+    let kinds = ["nbd", "qemu", "snapshot"];
     let kind = kinds.into_iter().find(|kind| reader.has(kind).is_some()).filter(|_| !is_file);
     let Some(kind) = kind else { return file(field, context, findings) };
-    if refuse_later(kind, &reader, findings) {
-        return None;
-    }
     let inner = reader.field(kind)?;
     let value = match kind {
         "nbd" => nbd(&inner, &mut reader, context, findings).map(SourceSettings::Nbd),
@@ -67,27 +61,14 @@ pub(super) fn of_disk(
 /// Reads the source of a machine that finds its disks by itself.
 pub(super) fn of_machine(
     field: &Field<'_>,
+    context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<LibvirtSettings> {
     let mut reader = field.table("this `source`".to_owned(), LIBVIRT_EXAMPLE, findings)?;
-    if refuse_later("libvirt", &reader, findings) {
-        return None;
-    }
     let inner = reader.required("libvirt", LIBVIRT_EXAMPLE);
-    let found = inner.and_then(|field| libvirt(&field, findings));
+    let found = inner.and_then(|field| libvirt(&field, context, findings));
     reader.finish(findings);
     found
-}
-
-fn is_later(kind: &str) -> bool {
-    LATER_SOURCES.contains(&kind)
-}
-
-fn refuse_later(kind: &str, reader: &TableReader<'_>, findings: &mut Findings<'_>) -> bool {
-    let Some(at) = reader.has(kind).filter(|_| is_later(kind)) else { return false };
-    let message = values::unsupported(&format!("the source `{kind}`"));
-    findings.wrong_hint(&at, message, "a source can be `image` or `device`");
-    true
 }
 
 fn file(
@@ -231,16 +212,35 @@ fn qemu(
     Some(QemuSettings { qmp, device, agent, freeze_timeout, scratch, image, format })
 }
 
-fn libvirt(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<LibvirtSettings> {
+fn libvirt(
+    field: &Field<'_>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<LibvirtSettings> {
     let mut reader = field.table("`libvirt`".to_owned(), LIBVIRT_EXAMPLE, findings)?;
     let domain = reader.required("domain", LIBVIRT_EXAMPLE);
     let domain = domain.and_then(|field| text(&field, "domain = \"web01\"", findings));
     let uri = reader.field("uri");
-    let uri = uri.map(|field| text(&field, "uri = \"qemu:///system\"", findings));
+    let uri = uri.map(|field| uri_of_this_host(&field, findings));
     let freeze_timeout = freeze_timeout(&mut reader, findings);
+    let scratch = reader.field("scratch");
+    let scratch =
+        scratch.and_then(|field| Some(values::path(&field, context.folder, findings)?.value));
     reader.finish(findings);
     let uri = uri.unwrap_or_else(|| Some(LIBVIRT_URI_DEFAULT.to_owned()));
-    Some(LibvirtSettings { domain: domain?, uri: uri?, freeze_timeout })
+    Some(LibvirtSettings { domain: domain?, uri: uri?, freeze_timeout, scratch })
+}
+
+/// An address of libvirt that names no other host: the disks are read over a socket on this one.
+fn uri_of_this_host(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<String> {
+    let uri = text(field, "uri = \"qemu:///system\"", findings)?;
+    let host = uri.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    if host.is_none_or(str::is_empty) {
+        return Some(uri);
+    }
+    let message = format!("a domain of another host cannot be captured: {}", quoted(&uri));
+    findings.wrong_hint(&field.at, message, "run afterimage on that host");
+    None
 }
 
 /// For how long at most a guest's file systems are frozen.

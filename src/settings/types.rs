@@ -198,6 +198,8 @@ pub struct LibvirtSettings {
     pub uri: String,
     /// For how long at most its file systems are frozen.
     pub freeze_timeout: Duration,
+    /// Folder of the scratch files; `None`: beside each image.
+    pub scratch: Option<PathBuf>,
 }
 
 /// Commands that make a snapshot of a disk. They are run by `/bin/sh -c`.

@@ -12,6 +12,8 @@ use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, NbdSource, Sour
 use crate::units::Name;
 use std::sync::Arc;
 
+const DESCRIPTION: &str = "disk of a running QEMU";
+
 /// The disks, until this is dropped. The order of the fields is that in which they go.
 #[derive(Debug)]
 pub(super) struct HeldQemu {
@@ -51,7 +53,7 @@ impl HeldQemu {
                 granularity_bytes: GRANULARITY_BYTES,
                 size_bytes: export.size_bytes(),
             };
-            let source = ScratchSource::new(export, Arc::clone(&shared));
+            let source = ScratchSource::new(export, Arc::<Shared>::clone(&shared), DESCRIPTION);
             HeldDisk { name: disk.name, source, base: disk.base, new, new_bitmap }
         };
         let disks = disks.into_iter().zip(exports).map(held).collect();

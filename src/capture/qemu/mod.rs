@@ -25,6 +25,9 @@ mod watch;
 
 pub use error::QemuError;
 pub use names::Mark;
+pub(super) use scratch::require_room;
+pub(super) use source::ScratchSource;
+pub(super) use watch::{Keeper, Watch};
 
 use super::{Bases, CaptureError, Captured, Capturer};
 use crate::qmp::{Monitor, QmpError, Version};
@@ -38,7 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use watch::{Shared, Watch};
+use watch::Shared;
 
 /// Longest wait for QEMU's answer to a command.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -109,7 +112,7 @@ impl QemuMachine {
         // From here on everything goes when this is dropped.
         let shared = Arc::new(Shared::new(self.clone(), capture.clone(), monitor, keep));
         let not_frozen = shared.with(|monitor| self.begin(monitor, &capture, &disks))?;
-        let watch = Watch::start(&shared, folders.into_iter().collect())
+        let watch = Watch::start(Arc::<Shared>::clone(&shared), folders.into_iter().collect())
             .map_err(|source| QemuError::System { action: "start a thread", source })?;
         let exports = shared.with(|monitor| export::connect(monitor, &capture, disks.len()))?;
         Ok(HeldQemu::new(&capture, disks, exports, (not_frozen, left), (shared, watch)))

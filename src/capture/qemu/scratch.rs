@@ -36,7 +36,7 @@ pub(super) fn folder(
 
 /// Checks that a guest that goes on writing does not fill the file system at once: its writes
 /// would fail. `disks_bytes` is the size of all disks whose scratch files lie there.
-pub(super) fn require_room(folder: &Path, disks_bytes: u64) -> Result<(), QemuError> {
+pub(in crate::capture) fn require_room(folder: &Path, disks_bytes: u64) -> Result<(), QemuError> {
     let free_bytes = free_bytes(folder)
         .map_err(|source| QemuError::System { action: "look at the scratch folder", source })?;
     let needed_bytes = disks_bytes.min(FREE_BYTES_MIN);

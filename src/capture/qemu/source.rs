@@ -1,6 +1,6 @@
 //! A disk of a running machine as it was at the instant of the capture.
 
-use super::watch::Shared;
+use super::watch::Keeper;
 use crate::extent::{Extent, joined};
 use crate::fsio::FileStat;
 use crate::source::{NbdSource, Source, SourceError};
@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 /// The export of a scratch image.
 #[derive(Debug)]
-pub(super) struct ScratchSource {
+pub(in crate::capture) struct ScratchSource {
     export: NbdSource,
-    shared: Arc<Shared>,
+    keeper: Arc<dyn Keeper>,
+    description: &'static str,
 }
 
 impl ScratchSource {
-    pub fn new(export: NbdSource, shared: Arc<Shared>) -> Self {
-        Self { export, shared }
+    pub fn new(export: NbdSource, keeper: Arc<dyn Keeper>, description: &'static str) -> Self {
+        Self { export, keeper, description }
     }
 
     pub fn export(&self) -> &NbdSource {
@@ -53,11 +54,11 @@ impl Source for ScratchSource {
 
     /// Looks whether QEMU still keeps what the guest overwrites.
     fn check_unchanged(&self) -> Result<(), SourceError> {
-        self.shared.check()
+        self.keeper.check()
     }
 
     fn description(&self) -> &'static str {
-        "disk of a running QEMU"
+        self.description
     }
 
     fn files(&self) -> Vec<FileStat> {

@@ -11,13 +11,22 @@ use crate::qmp::{Monitor, QmpError};
 use crate::source::SourceError;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often the room for scratch files is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Who has what the guest overwrites kept, and knows whether it still is.
+pub(in crate::capture) trait Keeper: Send + Sync + std::fmt::Debug {
+    /// Errors unless all that the guest overwrote was kept.
+    fn check(&self) -> Result<(), SourceError>;
+
+    /// Ends the capture, for the guest's sake: `folder` is nearly full.
+    fn give_up(&self, folder: &Path);
+}
 
 /// What is shared by the disks of a capture. Whatever the capture made in QEMU goes when the last
 /// of them drops it.
@@ -61,8 +70,39 @@ impl Shared {
         work(&mut self.state().monitor)
     }
 
-    /// Errors unless QEMU has kept all that the guest overwrote.
-    pub fn check(&self) -> Result<(), SourceError> {
+    fn lost(&self, why: &str) -> SourceError {
+        SourceError::CaptureLost { path: self.machine.qmp.clone(), why: why.to_owned() }
+    }
+
+    /// Only these bitmaps stay from now on; the others go at once.
+    pub fn keep_only(&self, keep: BTreeSet<String>) -> Vec<String> {
+        let mut state = self.state();
+        state.keep = keep;
+        let State { monitor, keep, .. } = &mut *state;
+        let left = self.cleaning(keep).retire_bitmaps(monitor);
+        left.unwrap_or_else(|error| vec![error.to_string()])
+    }
+
+    fn cleaning<'a>(&'a self, keep: &'a BTreeSet<String>) -> Cleaning<'a> {
+        self.machine.cleaning(&self.capture.mark, keep)
+    }
+
+    fn release(&self) -> Result<Vec<String>, QmpError> {
+        let mut state = self.state();
+        let State { monitor, keep, .. } = &mut *state;
+        match self.cleaning(keep).run(monitor) {
+            Err(_) => {
+                // This connection may be spoilt, and QEMU be well.
+                *monitor = self.machine.monitor()?;
+                self.cleaning(keep).run(monitor)
+            }
+            done => done,
+        }
+    }
+}
+
+impl Keeper for Shared {
+    fn check(&self) -> Result<(), SourceError> {
         let mut state = self.state();
         if let Some(why) = &state.given_up {
             return Err(self.lost(why));
@@ -82,25 +122,7 @@ impl Shared {
         Ok(())
     }
 
-    fn lost(&self, why: &str) -> SourceError {
-        SourceError::CaptureLost { path: self.machine.qmp.clone(), why: why.to_owned() }
-    }
-
-    /// Only these bitmaps stay from now on; the others go at once.
-    pub fn keep_only(&self, keep: BTreeSet<String>) -> Vec<String> {
-        let mut state = self.state();
-        state.keep = keep;
-        let State { monitor, keep, .. } = &mut *state;
-        let left = self.cleaning(keep).retire_bitmaps(monitor);
-        left.unwrap_or_else(|error| vec![error.to_string()])
-    }
-
-    fn cleaning<'a>(&'a self, keep: &'a BTreeSet<String>) -> Cleaning<'a> {
-        self.machine.cleaning(&self.capture.mark, keep)
-    }
-
-    /// For the guest's sake.
-    fn give_up(&self, folder: &std::path::Path) {
+    fn give_up(&self, folder: &Path) {
         let mut state = self.state();
         state.given_up = Some(format!(
             "{} is nearly full, and the guest's writes would fail next; free some space there",
@@ -111,19 +133,6 @@ impl Shared {
             if let Err(error) = state.monitor.execute("job-cancel", job) {
                 tracing::warn!(%error, "a job of a capture that is given up");
             }
-        }
-    }
-
-    fn release(&self) -> Result<Vec<String>, QmpError> {
-        let mut state = self.state();
-        let State { monitor, keep, .. } = &mut *state;
-        match self.cleaning(keep).run(monitor) {
-            Err(_) => {
-                // This connection may be spoilt, and QEMU be well.
-                *monitor = self.machine.monitor()?;
-                self.cleaning(keep).run(monitor)
-            }
-            done => done,
         }
     }
 }
@@ -140,21 +149,21 @@ impl Drop for Shared {
 
 /// A thread that watches the room for scratch files until it is dropped.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(in crate::capture) struct Watch {
     ended: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
     /// `folders`: where scratch files lie, with the size of the disks whose files lie there.
-    pub fn start(shared: &Arc<Shared>, folders: Vec<(PathBuf, u64)>) -> std::io::Result<Self> {
+    pub fn start(keeper: Arc<dyn Keeper>, folders: Vec<(PathBuf, u64)>) -> std::io::Result<Self> {
         let ended = Arc::new((Mutex::new(false), Condvar::new()));
-        let (shared, told) = (Arc::clone(shared), Arc::clone(&ended));
+        let told = Arc::clone(&ended);
         let watch = move || {
             while !has_ended(&told) {
                 let full = folders.iter().find(|(folder, bytes)| is_running_out(folder, *bytes));
                 if let Some((folder, _)) = full {
-                    return shared.give_up(folder);
+                    return keeper.give_up(folder);
                 }
             }
         };
