@@ -27,7 +27,7 @@ pub enum LibvirtError {
     #[error(
         "the domain {domain} has no disk that can be captured{}; give its disks one by one, by \
         [[machine.NAME.disk]]",
-        others(others)
+        self::others(others)
     )]
     NoDisk {
         /// The domain.

@@ -153,7 +153,7 @@ impl LibvirtMachine {
         let begin = Begin { machine: self, virsh, domain, capture: &capture, place: &place };
         let not_frozen = begin.run_or_read_all(&mut disks)?;
         let keeper: Arc<dyn Keeper> = Arc::<Shared>::clone(&shared);
-        let watched = folders(&disks).into_iter().map(|folder| (folder.to_owned(), ANY_SIZE));
+        let watched = self::folders(&disks).into_iter().map(|folder| (folder.to_owned(), ANY_SIZE));
         let watch = Watch::start(keeper, watched.collect())
             .map_err(|source| LibvirtError::System { action: "start a thread", source })?;
         let exports = disks.iter().map(|disk| export(disk, &place.socket));
