@@ -10,9 +10,8 @@ use crate::capture::{
 };
 use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, QemuSettings,
-    Settings,
-    SnapshotSettings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind,
+    QemuSettings, Settings, SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
