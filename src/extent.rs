@@ -68,9 +68,28 @@ pub fn joined(mut ranges: Vec<Extent>) -> Vec<Extent> {
     joined
 }
 
+/// What of sorted `extents` lies in none of the sorted `told`.
+pub fn outside(extents: &[Extent], told: &[Extent]) -> Vec<Extent> {
+    let mut rest = Vec::new();
+    let mut next = 0;
+    for extent in extents {
+        let mut at = extent.start();
+        while told.get(next).is_some_and(|it| it.end() <= at) {
+            next += 1;
+        }
+        for known in told[next..].iter().take_while(|it| it.start() < extent.end()) {
+            push_joined(&mut rest, Extent::between(at, known.start()));
+            at = at.max(known.end());
+        }
+        push_joined(&mut rest, Extent::between(at, extent.end()));
+    }
+    rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn extents_join_and_intersect() {
@@ -82,5 +101,30 @@ mod tests {
         assert_eq!(list[0].intersection(Extent::between(15, 35)), Extent::between(15, 20));
         assert!(list[0].intersection(list[1]).is_empty());
         assert_eq!(Extent::new(u64::MAX, 1), None);
+    }
+
+    fn extents(runs: &[(u64, u64)]) -> Vec<Extent> {
+        let mut list = Vec::new();
+        let mut at = 0;
+        for (gap, len) in runs {
+            push_joined(&mut list, Extent::between(at + gap, at + gap + len));
+            at += gap + len;
+        }
+        list
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_outside_is_in_the_one_and_not_in_the_other(
+            all in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),
+            told in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),
+        ) {
+            let (all, told) = (extents(&all), extents(&told));
+            let rest = outside(&all, &told);
+            let holds = |list: &[Extent], at: u64| list.iter().any(|it| it.start() <= at && at < it.end());
+            for at in 0..250 {
+                prop_assert_eq!(holds(&rest, at), holds(&all, at) && !holds(&told, at), "{}", at);
+            }
+        }
     }
 }

@@ -136,6 +136,7 @@ fn record() -> ReplicaRecord {
         ],
         "direct": {
             "capture": ID,
+            "compared": "2026-11-28T05:00:00Z",
             "boot_id": "9a1b0a53-9f4c-4a4e-9d2a-000000000000",
             "bases": {
                 "root": { "kind": "snapshot", "token": "web01-root-3" },

@@ -13,11 +13,14 @@ use afterimage::replay::{
 use afterimage::scrub::{DirectVerdict, VerifyDirectRequest, VerifyError, verify_direct};
 use afterimage::source::DiskBase;
 use afterimage::testing::{CutFileSystem, LastOperation, Lost, UnsyncedFileSystem};
-use afterimage::units::RunId;
+use afterimage::units::{Name, RunId};
 use common::tracked::Tracked;
 use common::{World, assert_same, name, noise, write_noticed};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 const DISK_BYTES: usize = (5 << 20) + 512;
 
@@ -25,13 +28,20 @@ const DISK_BYTES: usize = (5 << 20) + 512;
 struct Scene {
     world: World,
     machine: Tracked,
+    distrusted: RefCell<BTreeSet<Name>>,
+    full_read_every: Option<Duration>,
 }
 
 impl Scene {
     fn new() -> Self {
         let mut content = noise(1, DISK_BYTES);
         content[1 << 20..3 << 20].fill(0);
-        Self { world: World::without_repository(&["root"], false), machine: Tracked::new(&content) }
+        Self {
+            world: World::without_repository(&["root"], false),
+            machine: Tracked::new(&content),
+            distrusted: RefCell::default(),
+            full_read_every: None,
+        }
     }
 
     fn run_on(
@@ -46,7 +56,8 @@ impl Scene {
             capturer: &self.machine.capturer("root"),
             targets: self.world.targets("standby"),
             sources: Vec::new(),
-            distrusted: Default::default(),
+            distrusted: self.distrusted.borrow().clone(),
+            full_read_every: self.full_read_every,
             adopt: false,
             now: self.world.now(),
             run: RunId::random().unwrap(),
@@ -197,6 +208,41 @@ fn a_verification_holds_the_replica_against_the_machine_where_that_did_not_chang
     assert_eq!(verdict.disks[0].differing, [Extent::between(block, block + 4096)]);
     scene.machine.restart();
     assert!(matches!(scene.verify(), Err(VerifyError::ChangesUnknown { .. })));
+}
+
+#[test]
+fn a_machine_that_tells_of_too_little_is_found_out_by_a_full_comparison() {
+    let mut scene = Scene::new();
+    scene.full_read_every = Some(Duration::from_secs(3));
+    scene.run();
+    let (hidden, seen) = (409_600, 800_000);
+    scene.machine.lie_about(Some(Extent::between(hidden, hidden + 4096)));
+    scene.machine.write(hidden as usize + 10, &noise(2, 500));
+    scene.machine.write(seen, &noise(3, 500));
+    assert!(matches!(scene.run(), Replicated::Replayed { .. }));
+    assert!(scene.world.replica_disk("standby", "root") != scene.machine.content(), "it lied");
+    scene.world.tick();
+    scene.machine.write(seen, &noise(4, 500));
+    let done = scene.run_on(&scene.world.fs, &Progress::default()).unwrap();
+    assert!(matches!(done.replicated, Replicated::Repaired { .. }), "{done:?}");
+    let (disk, untold) = &done.untold[0];
+    assert_eq!((disk, untold.bytes), (&name("root"), 4096));
+    assert_eq!(untold.extents, [Extent::between(hidden, hidden + 4096)]);
+    let same = || scene.world.replica_disk("standby", "root") == scene.machine.content();
+    assert!(same());
+    // Nothing was left to build upon, and while it is not believed, nothing is.
+    for _ in 0..2 {
+        scene.machine.write(hidden as usize, &noise(5, 600));
+        assert!(matches!(scene.run(), Replicated::Repaired { .. }));
+        assert!(same());
+        scene.distrusted.borrow_mut().insert(name("root"));
+    }
+    scene.distrusted.borrow_mut().clear();
+    scene.machine.lie_about(None);
+    scene.machine.write(hidden as usize, &noise(6, 600));
+    assert!(matches!(scene.run(), Replicated::Replayed { .. }));
+    scene.check("believed again");
+    assert!(matches!(scene.run(), Replicated::Skipped { .. }));
 }
 
 /// Interrupts a direct replication at each of its operations; then the power may go.

@@ -3,13 +3,13 @@
 //! Invariants: a base is used only if every object of the parent lies where a new point may rely on
 //! it; whatever is in doubt is read in full.
 
-use super::{BackupError, BackupRequest, Untold};
+use super::{BackupError, BackupRequest};
 use crate::capture::{self, Captured};
 use crate::catalog::{Catalog, Distrust, SourcesAt, Tracking};
 use crate::extent::Extent;
 use crate::fsio::boot_id;
 use crate::point::{DiskEntry, Point, Provenance, TreeReader, TreeRef, TreeVisitor};
-use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, HandedOver, Source};
+use crate::source::{Changed, ChangedExtents, DiskBase, Evidence, HandedOver, Source, Untold};
 use crate::store::{Repository, StoreError};
 use crate::units::{ChunkName, Name, ObjectName, PointId, TreeName};
 use std::collections::{BTreeMap, HashSet};

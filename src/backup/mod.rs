@@ -16,7 +16,6 @@ mod untold;
 
 pub use base::{ChangeHints, DiskRead};
 pub use error::BackupError;
-pub use untold::Untold;
 
 use crate::capture::{Captured, Capturer};
 use crate::catalog::{Catalog, CatalogError, Distrust, History, SourcesAt};
@@ -26,7 +25,7 @@ use crate::point::{
     commit_hold, prepare_point,
 };
 use crate::progress::Progress;
-use crate::source::Source;
+use crate::source::{Source, Untold};
 use crate::store::{Damage, Lease, PackRecord, PackSink, Repository, StoreError};
 use crate::units::{
     Breakage, DiskId, MachineId, Name, RepositoryId, RunId, Sequence, TreeName, is_broken,
@@ -174,20 +173,12 @@ fn note_tracking(
         let mut tracking = request.hints.tracking.get(&disk.disk).cloned().unwrap_or_default();
         tracking.full_read = Some(request.now);
         if disk.untold.bytes > 0 {
-            let first = disk.untold.extents.iter().take(EXTENTS_NOTED_MAX);
-            tracking.distrust = Some(Distrust {
-                since: request.now,
-                bytes: disk.untold.bytes,
-                extents: first.map(|extent| (extent.start(), extent.len())).collect(),
-            });
+            tracking.distrust = Some(Distrust::new(request.now, &disk.untold));
         }
         history.note_tracking(request.machine, &disk.disk, &tracking)?;
     }
     Ok(())
 }
-
-/// Ranges that nothing told of, of which the history keeps record.
-const EXTENTS_NOTED_MAX: usize = 100;
 
 /// Holds what was told of disks that were read in full against what was read.
 fn check_claims(

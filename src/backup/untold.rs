@@ -3,26 +3,15 @@
 
 use super::base::Base;
 use super::{BackupError, Context};
-use crate::extent::{Extent, push_joined};
+use crate::extent::{Extent, outside, push_joined};
 use crate::point::{ContentReader, SpanChange, TreeRef, diff_spans, differing_leaves};
-use crate::source::Source;
+use crate::source::{Source, Untold};
 use crate::units::{MIB, Name};
 
 /// Compared at once, in bytes.
 const PIECE_BYTES: u64 = MIB;
 /// What is compared as one, in bytes: what most sources tell of at least.
 const BLOCK_BYTES: u64 = 4096;
-/// Ranges that are kept one by one; further ones only count.
-const EXTENTS_MAX: usize = 1000;
-
-/// Changes that nothing told of.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Untold {
-    /// The first ranges, sorted.
-    pub extents: Vec<Extent>,
-    /// Bytes of all of them.
-    pub bytes: u64,
-}
 
 /// A disk that was read in full although it was told where it can have changed since `base`.
 pub(super) struct Claim {
@@ -76,60 +65,8 @@ fn compare(untold: &mut Untold, piece: Extent, old: &[u8], now: &[u8]) {
         let end = ((at / BLOCK_BYTES + 1) * BLOCK_BYTES).min(piece.end());
         let range = (at - piece.start()) as usize..(end - piece.start()) as usize;
         if old[range.clone()] != now[range] {
-            untold.bytes += end - at;
-            if untold.extents.len() < EXTENTS_MAX {
-                push_joined(&mut untold.extents, Extent::between(at, end));
-            }
+            untold.add(Extent::between(at, end));
         }
         at = end;
-    }
-}
-
-/// What of sorted `extents` lies in none of the sorted `told`.
-fn outside(extents: &[Extent], told: &[Extent]) -> Vec<Extent> {
-    let mut rest = Vec::new();
-    let mut next = 0;
-    for extent in extents {
-        let mut at = extent.start();
-        while told.get(next).is_some_and(|it| it.end() <= at) {
-            next += 1;
-        }
-        for known in told[next..].iter().take_while(|it| it.start() < extent.end()) {
-            push_joined(&mut rest, Extent::between(at, known.start()));
-            at = at.max(known.end());
-        }
-        push_joined(&mut rest, Extent::between(at, extent.end()));
-    }
-    rest
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn extents(runs: &[(u64, u64)]) -> Vec<Extent> {
-        let mut list = Vec::new();
-        let mut at = 0;
-        for (gap, len) in runs {
-            push_joined(&mut list, Extent::between(at + gap, at + gap + len));
-            at += gap + len;
-        }
-        list
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_outside_is_in_the_one_and_not_in_the_other(
-            all in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),
-            told in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),
-        ) {
-            let (all, told) = (extents(&all), extents(&told));
-            let rest = outside(&all, &told);
-            let holds = |list: &[Extent], at: u64| list.iter().any(|it| it.start() <= at && at < it.end());
-            for at in 0..250 {
-                prop_assert_eq!(holds(&rest, at), holds(&all, at) && !holds(&told, at), "{}", at);
-            }
-        }
     }
 }

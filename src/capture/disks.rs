@@ -27,6 +27,11 @@ pub trait CapturedDisk: Send + Sync + Debug {
     /// How well it fits together in itself.
     fn consistency(&self) -> Consistency;
 
+    /// Whether somebody may write to the disk, so that it is held as it was at an instant of its own.
+    fn is_in_use(&self) -> bool {
+        false
+    }
+
     /// As [`Captured::changed_since`].
     ///
     /// # Errors
@@ -49,41 +54,54 @@ pub trait CapturedDisk: Send + Sync + Debug {
 
 /// The disks of a machine, each with the way in which it is captured.
 #[derive(Debug)]
-pub struct Disks(Vec<(Name, Box<dyn DiskCapturer>)>);
+pub struct Disks {
+    disks: Vec<(Name, Box<dyn DiskCapturer>)>,
+    is_still: bool,
+}
 
 impl Disks {
     /// The disks in the order in which they stand in points.
     pub fn new(disks: Vec<(Name, Box<dyn DiskCapturer>)>) -> Self {
-        Self(disks)
+        Self { disks, is_still: false }
+    }
+
+    /// Somebody else sees to it that the machine holds still while its disks are captured.
+    pub fn held_still(self) -> Self {
+        Self { is_still: true, ..self }
     }
 
     /// Disks that are read from files and devices to which nobody writes.
     pub fn of_files(files: impl IntoIterator<Item = (Name, SourceSpec)>) -> Self {
         let disk = |(name, spec)| (name, Box::new(spec) as Box<dyn DiskCapturer>);
-        Self(files.into_iter().map(disk).collect())
+        Self::new(files.into_iter().map(disk).collect())
     }
 }
 
 impl Capturer for Disks {
     // All of them before the first is read: a missing one must not cost the reading of the others.
     fn capture(&self, noted: &Bases) -> Result<Box<dyn Captured>, CaptureError> {
-        let held =
-            self.0.iter().map(|(disk, capturer)| match capturer.capture(disk, noted.get(disk)) {
+        let held = self.disks.iter().map(|(disk, capturer)| {
+            match capturer.capture(disk, noted.get(disk)) {
                 Ok(held) => Ok((disk.clone(), held)),
                 Err(error) => Err(CaptureError::disk(disk, error)),
-            });
-        Ok(Box::new(Held(held.collect::<Result<_, _>>()?)))
+            }
+        });
+        let disks = held.collect::<Result<_, _>>()?;
+        Ok(Box::new(Held { disks, is_still: self.is_still }))
     }
 }
 
 /// Disks that are held each by itself.
 #[derive(Debug)]
-pub struct Held(Vec<(Name, Box<dyn CapturedDisk>)>);
+pub struct Held {
+    disks: Vec<(Name, Box<dyn CapturedDisk>)>,
+    is_still: bool,
+}
 
 impl Held {
     /// The disks in the order in which they stand in points.
     pub fn new(disks: Vec<(Name, Box<dyn CapturedDisk>)>) -> Self {
-        Self(disks)
+        Self { disks, is_still: false }
     }
 
     fn with_name(disk: &Name, told: Vec<String>) -> impl Iterator<Item = String> {
@@ -93,13 +111,13 @@ impl Held {
 
 impl Captured for Held {
     fn disks(&self) -> Vec<(&Name, &dyn Source)> {
-        self.0.iter().map(|(name, disk)| (name, disk.source())).collect()
+        self.disks.iter().map(|(name, disk)| (name, disk.source())).collect()
     }
 
     /// As well as the one that fits together least.
     fn consistency(&self) -> Consistency {
         let mut worst = Consistency::Offline;
-        for (_, disk) in &self.0 {
+        for (_, disk) in &self.disks {
             worst = match (worst, disk.consistency()) {
                 (Consistency::CrashConsistent, _) | (_, Consistency::CrashConsistent) => {
                     Consistency::CrashConsistent
@@ -112,7 +130,7 @@ impl Captured for Held {
     }
 
     fn changed_since(&self, disk: &Name, base: &DiskBase) -> Result<Changed, SourceError> {
-        match self.0.iter().find(|(name, _)| name == disk) {
+        match self.disks.iter().find(|(name, _)| name == disk) {
             Some((_, disk)) => disk.changed_since(base),
             None => Ok(Changed::Unknown(None)),
         }
@@ -121,15 +139,24 @@ impl Captured for Held {
     fn bases(&self, opened: jiff::Timestamp) -> Bases {
         let base =
             |(name, disk): &(Name, Box<dyn CapturedDisk>)| Some((name.clone(), disk.base(opened)?));
-        self.0.iter().filter_map(base).collect()
+        self.disks.iter().filter_map(base).collect()
     }
 
     fn notes(&self) -> Vec<String> {
-        self.0.iter().flat_map(|(name, disk)| Self::with_name(name, disk.notes())).collect()
+        let told = self.disks.iter().flat_map(|(name, disk)| Self::with_name(name, disk.notes()));
+        let in_use = self.disks.iter().filter(|(_, disk)| disk.is_in_use()).count();
+        told.chain((in_use > 1 && !self.is_still).then(|| one_after_another(in_use))).collect()
     }
 
     fn point_is_durable(&mut self) -> Vec<String> {
-        let disks = self.0.iter_mut();
+        let disks = self.disks.iter_mut();
         disks.flat_map(|(name, disk)| Self::with_name(name, disk.point_is_durable())).collect()
     }
+}
+
+fn one_after_another(count: usize) -> String {
+    format!(
+        "{count} disks were in use, and were held one after another, not at one instant: each fits \
+         together in itself, but a write to one may be missing that came before a write to another"
+    )
 }

@@ -2,6 +2,7 @@
 //! in full, and disks whose source was found to tell of too few.
 
 use super::{CatalogError, History};
+use crate::source::Untold;
 use crate::units::Name;
 use jiff::Timestamp;
 use rusqlite::params;
@@ -34,6 +35,18 @@ pub struct Distrust {
     pub bytes: u64,
     /// The first ranges of them, as first byte and length.
     pub extents: Vec<(u64, u64)>,
+}
+
+/// Ranges of which record is kept.
+const EXTENTS_NOTED_MAX: usize = 100;
+
+impl Distrust {
+    /// What was found now.
+    pub fn new(since: Timestamp, untold: &Untold) -> Self {
+        let first = untold.extents.iter().take(EXTENTS_NOTED_MAX);
+        let extents = first.map(|extent| (extent.start(), extent.len())).collect();
+        Self { since, bytes: untold.bytes, extents }
+    }
 }
 
 impl History {

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::report::PointAt;
 use crate::retain::lock_until;
 use crate::settings::{DiskSettings, MachineSettings, Settings};
-use crate::source::HandedOver;
+use crate::source::{HandedOver, Untold};
 use crate::units::{Name, RunId, format_bytes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -78,7 +78,8 @@ fn run_backup(
     done.warnings = result.damages.iter().map(|found| damage::describe(&open, found)).collect();
     let in_full = result.disks.iter().filter_map(in_full);
     done.warnings.extend(in_full);
-    done.warnings.extend(result.disks.iter().filter_map(|read| untold(machine, read)));
+    let found = result.disks.iter().filter(|read| read.untold.bytes > 0);
+    done.warnings.extend(found.map(|read| untold(machine, &read.disk, &read.untold)));
     done.warnings.extend(result.notes);
     Ok(done)
 }
@@ -100,22 +101,19 @@ fn in_full(read: &DiskRead) -> Option<String> {
 /// Ranges that a warning lists one by one.
 const RANGES_LISTED_MAX: usize = 10;
 
-fn untold(machine: &Name, read: &DiskRead) -> Option<String> {
-    let (disk, untold) = (&read.disk, &read.untold);
-    if untold.bytes == 0 {
-        return None;
-    }
+/// That a source told too little, in words.
+pub(super) fn untold(machine: &Name, disk: &Name, untold: &Untold) -> String {
     let ranges = untold.extents.iter().take(RANGES_LISTED_MAX);
     let ranges: Vec<String> =
         ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect();
     let more = if untold.extents.len() > RANGES_LISTED_MAX { ", and more" } else { "" };
-    Some(format!(
-        "disk {disk}: {} changed in bytes {}{more} although nothing told of it; points that were \
+    format!(
+        "disk {disk}: {} changed in bytes {}{more} although nothing told of it; what was \
          made since the last full read may lack such changes. From now on the disk is read in full, \
          until `afterimage backup now {machine} --trust-changes`",
         format_bytes(untold.bytes),
         ranges.join(", ")
-    ))
+    )
 }
 
 /// Believes again what is told of the changes of a machine's disks. Returns the disks of which it

@@ -5,15 +5,19 @@ use super::error::known;
 use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{
-    CaptureUser, Capturer, DiskCapturer, Disks, Hooked, Hooks, LibvirtMachine, OwnerId,
+    CaptureUser, Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, LibvirtMachine,
+    OwnerId, QemuDisk,
     QemuMachine, QemuMark,
 };
+use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, PlaceKind, QemuSettings, Settings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, QemuSettings,
+    Settings,
     SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
+use std::path::PathBuf;
 
 /// The folder, within that of the local state, that tells which snapshots exist.
 const SNAPSHOT_RECORDS: &str = "snapshots";
@@ -37,7 +41,9 @@ pub(super) fn capturer(
     } else if let Some(qemu) = qemu(settings, machine, replica)? {
         Box::new(qemu)
     } else {
-        Box::new(disks(settings, machine, replica, run)?)
+        let disks = disks(settings, machine, replica, run)?;
+        let is_hooked = machine.hooks.is_some();
+        Box::new(if is_hooked { disks.held_still() } else { disks })
     };
     Ok(match &machine.hooks {
         Some(hooks) => Box::new(Hooked::new(capturer, self::hooks(machine, hooks))),
@@ -63,7 +69,7 @@ fn disks(
                 owner: OwnerId::of(&settings.state_dir)?,
                 run,
             }),
-            SourceSettings::Nbd(_) => return Err(not_yet(machine, "nbd")),
+            SourceSettings::Nbd(nbd) => Box::new(export(nbd)),
             // A machine that has one such disk has no others.
             SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
@@ -99,7 +105,7 @@ fn qemu(
     Ok(Some(QemuMachine {
         qmp: first.qmp.clone(),
         agent: first.agent.clone(),
-        disks: disks.iter().map(|(name, qemu)| ((*name).clone(), qemu.device.clone())).collect(),
+        disks: disks.iter().map(|(name, qemu)| qemu_disk(name, qemu)).collect(),
         scratch: first.scratch.clone(),
         freeze_limit: limits.min().unwrap_or(first.freeze_timeout),
         mark: QemuMark::new(OwnerId::of(&settings.state_dir)?, user),
@@ -123,6 +129,18 @@ fn hooks(machine: &MachineSettings, hooks: &HookSettings) -> Hooks {
     }
 }
 
+fn export(nbd: &NbdSettings) -> ExportCapturer {
+    let tls = nbd.tls.as_ref().map(|tls| TlsOptions {
+        authority: tls.authority.clone(),
+        identity: tls.identity.as_ref().map(|(certificates, key)| Identity {
+            certificates: certificates.clone(),
+            key: key.clone(),
+        }),
+        server_name: tls.server_name.clone(),
+    });
+    ExportCapturer { address: nbd.address.clone(), options: Options { tls, ..Options::default() } }
+}
+
 fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {
     SnapshotCommands {
         create: snapshot.create.clone(),
@@ -131,6 +149,17 @@ fn snapshot_commands(snapshot: &SnapshotSettings) -> SnapshotCommands {
         changed: snapshot.changed.clone(),
         time_limit: snapshot.timeout,
     }
+}
+
+fn qemu_disk(name: &Name, qemu: &QemuSettings) -> QemuDisk {
+    let image = |path: &PathBuf| SourceSpec {
+        path: path.clone(),
+        format: qemu.format,
+        must_be_device: false,
+        quiesced: false,
+    };
+    let (name, device) = (name.clone(), qemu.device.clone());
+    QemuDisk { name, device, image: qemu.image.as_ref().map(image) }
 }
 
 /// The settings refuse these kinds until they can be captured.

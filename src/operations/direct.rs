@@ -1,17 +1,18 @@
 //! What direct replication did, and whether what it left is still so, for people.
 
-use super::OperationError;
-use super::capture;
 use super::open::workers;
 use super::run::Done;
-use crate::catalog::RunStatus;
+use super::{OperationError, backup, capture};
+use crate::catalog::{Distrust, History, RunStatus};
 use crate::destination::{PointRef, ReplicaHome};
 use crate::fsio::RealFileSystem;
 use crate::progress::Progress;
 use crate::replay::{DirectlyReplicated, Replicated};
 use crate::scrub::{self, DirectVerdict, VerifyDirectRequest};
 use crate::settings::{MachineSettings, Settings};
+use crate::source::Untold;
 use crate::units::{Name, RunId, format_bytes};
+use jiff::Timestamp;
 
 /// The instant of a capture, as a run tells it.
 pub(super) fn label(at: &PointRef) -> String {
@@ -42,6 +43,27 @@ pub(super) fn describe(done: DirectlyReplicated, redone: bool) -> Done {
     completed.detail = Some(details.join("; "));
     completed.warnings = done.notes;
     completed
+}
+
+/// Notes the disks of which too few changes were told, and says so.
+pub(super) fn note_distrust(
+    settings: &Settings,
+    machine: &Name,
+    found: &[(Name, Untold)],
+) -> Vec<String> {
+    let mut told = Vec::new();
+    for (disk, untold) in found {
+        told.push(backup::untold(machine, disk, untold));
+        let noted = History::open(&settings.state_dir).and_then(|history| {
+            let mut tracking = history.tracking(machine)?.remove(disk).unwrap_or_default();
+            tracking.distrust = Some(Distrust::new(Timestamp::now(), untold));
+            history.note_tracking(machine, disk, &tracking)
+        });
+        told.extend(
+            noted.err().map(|error| format!("disk {disk}: this could not be noted: {error}")),
+        );
+    }
+    told
 }
 
 /// Compares a replica that is fed straight from its machine with the machine, where that did not

@@ -57,13 +57,17 @@ fn run_replicate(
             targets: targets(place),
             sources: sources(settings, fs.as_ref()),
             distrusted: distrusted(settings, source)?,
+            full_read_every: source.full_read_every,
             adopt,
             now: now(),
             run,
             workers: open::workers(),
         };
         let done = replay::replicate_directly(&mut session, &request, progress)?;
-        return Ok(direct::describe(done, session.redone));
+        let mut distrust = direct::note_distrust(settings, machine, &done.untold);
+        let mut done = direct::describe(done, session.redone);
+        done.warnings.append(&mut distrust);
+        return Ok(done);
     }
     let open = open::open_repository(settings, &source.repository)?;
     let request = ReplicateRequest {

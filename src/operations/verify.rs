@@ -8,7 +8,7 @@ use crate::fsio::RealFileSystem;
 use crate::progress::Progress;
 use crate::report::DifferingDisk;
 use crate::scrub::{self, DiskVerdict, VerifyReplicaRequest};
-use crate::settings::Settings;
+use crate::settings::{ReplicaMode, Settings};
 use crate::units::{Name, RunId, format_bytes, format_count};
 
 /// Ranges that a message lists one by one.
@@ -34,7 +34,10 @@ fn run_verify(
     let (replica, place) = known(settings, "replica", &settings.replicas, replica.as_str())?;
     let (_, machine) = known(settings, "machine", &settings.machines, place.machine.as_str())?;
     let home = replicate::home(settings, place);
-    if status::record(settings, place)?.is_some_and(|record| record.direct.is_some()) {
+    let record = status::record(settings, place)?;
+    let is_direct =
+        record.map_or(place.mode == ReplicaMode::Direct, |record| record.direct.is_some());
+    if is_direct {
         let verdict = direct::verify(settings, (machine, run), (replica, home), progress)?;
         let mut done =
             judge(replica, format!("what was {}", direct::label(&verdict.at)), &verdict.disks);

@@ -146,9 +146,6 @@ pub enum ReplayError {
     /// Another process works on the replica.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// A worker ended without a result.
-    #[error(transparent)]
-    WorkerLost(#[from] WorkerLost),
     /// The user stopped it.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

@@ -100,7 +100,8 @@ fn one(fs: &dyn FileSystem, place: &ReplicaPlace, busy: bool) -> Result<ReplicaN
     let (record, other) = read.map_err(|error| error.to_string())?;
     let points: Vec<PointRef> =
         [Some(record), other].iter().flatten().flat_map(ReplicaRecord::points).collect();
-    let first = points.iter().map(|point| point.sequence).min();
+    // Of one that is fed straight from its machine it is not known what it goes over to.
+    let first = points.iter().map(|point| point.sequence).min().or(Some(Sequence(0)));
     Ok(ReplicaNeeds {
         replica,
         points: points.iter().map(|point| point.id).collect(),

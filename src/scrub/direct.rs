@@ -8,7 +8,7 @@ use crate::destination::{
     DirectFeed, DiskRecord, PointRef, ReplicaHome, ReplicaRecord, State, Superblock, Target,
     TargetKind,
 };
-use crate::extent::{Extent, push_joined};
+use crate::extent::{Extent, outside, push_joined};
 use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode};
 use crate::progress::Progress;
 use crate::source::{Changed, Source};
@@ -60,6 +60,9 @@ pub fn verify_direct(
     progress: &Progress,
 ) -> Result<DirectVerdict, VerifyError> {
     let (home, replica) = (&request.home, request.replica);
+    if fs.stat(&home.superblock())?.is_none() {
+        return Err(VerifyError::NeverSeeded { replica: replica.clone() });
+    }
     let holder = LockHolder::this_process(format!("verification of replica {replica}"));
     let _lock = FileLock::try_take(fs.as_ref(), &home.lock(), LockMode::Exclusive, &holder)?;
     let record = Superblock::read_only(fs.as_ref(), &home.superblock(), replica)?;
@@ -109,21 +112,12 @@ fn unchanged<'c>(
     let base = known.get(&disk.name).ok_or_else(|| unknown("nothing was noted of it"))?;
     let changed = captured.changed_since(&disk.name, base);
     match changed.map_err(|error| VerifyError::source(&disk.name, error))? {
-        Changed::Known(changed) => Ok((source, complement(&changed.extents, disk.size_bytes))),
+        Changed::Known(changed) => {
+            let whole = Extent::between(0, disk.size_bytes);
+            Ok((source, outside(&[whole], &changed.extents)))
+        }
         Changed::Unknown(why) => Err(unknown(why.as_deref().unwrap_or("nothing tells"))),
     }
-}
-
-/// What of a disk lies outside sorted `extents`.
-fn complement(extents: &[Extent], size_bytes: u64) -> Vec<Extent> {
-    let mut rest = Vec::new();
-    let mut at = 0;
-    for extent in extents {
-        push_joined(&mut rest, Extent::between(at, extent.start().min(size_bytes)));
-        at = at.max(extent.end());
-    }
-    push_joined(&mut rest, Extent::between(at, size_bytes));
-    rest
 }
 
 struct Compare<'a> {
@@ -206,19 +200,5 @@ impl Compare<'_> {
         if found.0.len() < DIFFERENCES_MAX {
             push_joined(&mut found.0, extent);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_complement_is_what_is_left() {
-        let extents = [Extent::between(0, 10), Extent::between(20, 30), Extent::between(90, 200)];
-        let rest = [Extent::between(10, 20), Extent::between(30, 90)];
-        assert_eq!(complement(&extents, 100), rest);
-        assert_eq!(complement(&[], 100), [Extent::between(0, 100)]);
-        assert_eq!(complement(&[Extent::between(0, 100)], 100), []);
     }
 }

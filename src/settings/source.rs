@@ -10,10 +10,8 @@ use super::types::{
     SourceSettings, TlsSettings,
 };
 use super::values;
+use crate::nbd::Address;
 use crate::source::ImageFormat;
-
-/// Sources of the design that are still to come, by the key or the word that asks for them.
-const LATER_SOURCES: [&str; 1] = ["nbd"];
 
 const FREEZE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -50,9 +48,6 @@ pub(super) fn of_disk(
     let kinds = ["nbd", "qemu", "snapshot"];
     let kind = kinds.into_iter().find(|kind| reader.has(kind).is_some()).filter(|_| !is_file);
     let Some(kind) = kind else { return file(field, context, findings) };
-    if refuse_later(kind, &reader, findings) {
-        return None;
-    }
     let inner = reader.field(kind)?;
     let value = match kind {
         "nbd" => nbd(&inner, &mut reader, context, findings).map(SourceSettings::Nbd),
@@ -76,17 +71,6 @@ pub(super) fn of_machine(
     found
 }
 
-fn is_later(kind: &str) -> bool {
-    LATER_SOURCES.contains(&kind)
-}
-
-fn refuse_later(kind: &str, reader: &TableReader<'_>, findings: &mut Findings<'_>) -> bool {
-    let Some(at) = reader.has(kind).filter(|_| is_later(kind)) else { return false };
-    let message = values::unsupported(&format!("the source `{kind}`"));
-    findings.wrong_hint(&at, message, "a source can be `image` or `device`");
-    true
-}
-
 fn file(
     field: &Field<'_>,
     context: &Context<'_>,
@@ -95,9 +79,14 @@ fn file(
     let mut place = named::place(field, &[], context, findings)?;
     let format_field = place.reader.field("format");
     let quiesced = place.reader.field("quiesced").map(|field| field.boolean(findings));
-    let changed = place.reader.field("changed");
-    let changed = changed.map(|field| values::path(&field, context.folder, findings));
-    let cloned = place.reader.field("snapshot").is_some_and(|field| clone(&field, findings));
+    let changed_field = place.reader.field("changed");
+    let changed = changed_field.as_ref().map(|field| values::path(field, context.folder, findings));
+    let snapshot = place.reader.field("snapshot");
+    let cloned = snapshot.is_some_and(|field| clone(&field, place.kind, findings));
+    if let Some(field) = changed_field.filter(|_| cloned) {
+        let message = "`changed` is not for clones, of which it is known what changed";
+        findings.wrong_hint(&field.key_at, message, "leave out `changed`");
+    }
     let format = match (format_field, place.kind) {
         (Some(field), PlaceKind::Image) => values::choice(&field, &IMAGE_FORMATS, findings),
         (Some(field), PlaceKind::Device) => {
@@ -120,8 +109,14 @@ fn file(
 }
 
 /// Whether the image is cloned: `snapshot = "reflink"`.
-fn clone(field: &Field<'_>, findings: &mut Findings<'_>) -> bool {
-    values::choice(field, &[("reflink", ())], findings).is_some()
+fn clone(field: &Field<'_>, kind: PlaceKind, findings: &mut Findings<'_>) -> bool {
+    let is_chosen = values::choice(field, &[("reflink", ())], findings).is_some();
+    if is_chosen && kind == PlaceKind::Device {
+        let message = "only the file of an `image` can be cloned, not a device";
+        let hint = "give commands: source = { snapshot = { create = \"…\", … } }";
+        findings.wrong_hint(&field.at, message, hint);
+    }
+    is_chosen
 }
 
 fn nbd(
@@ -130,12 +125,33 @@ fn nbd(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<NbdSettings> {
-    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings);
-    let tls = match reader.field("tls") {
+    let tls_field = reader.field("tls");
+    let tls_at = tls_field.as_ref().map(|field| field.key_at.clone());
+    let tls = match tls_field {
         Some(field) => Some(tls(&field, context, findings)?),
         None => None,
     };
-    Some(NbdSettings { uri: uri?, tls })
+    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings)?;
+    let address = match uri.parse::<Address>() {
+        Ok(address) => address,
+        Err(error) => {
+            findings.wrong(&field.at, error.to_string());
+            return None;
+        }
+    };
+    match (address.is_tls(), tls_at) {
+        (true, None) => {
+            let message = "this address wants TLS, and no certificates are named that count";
+            let hint = "add tls = { authority = \"/etc/afterimage/nbd-ca.pem\" }";
+            findings.wrong_hint(&field.at, message, hint);
+        }
+        (false, Some(at)) => {
+            let message = "`tls` is of no use: this address says that there is no TLS";
+            findings.wrong_hint(&at, message, "begin the address with nbds:// or nbds+unix://");
+        }
+        _ => {}
+    }
+    Some(NbdSettings { address, tls })
 }
 
 fn tls(
@@ -181,8 +197,16 @@ fn qemu(
     let device = device.and_then(|field| text(&field, QEMU_EXAMPLE, findings));
     let freeze_timeout = freeze_timeout(&mut reader, findings);
     let scratch = path(reader.field("scratch"), findings);
+    let image = path(reader.field("image"), findings);
+    let format = reader.field("format");
+    if let (None, Some(format)) = (&image, &format) {
+        let message = "`format` is that of an `image`, and none is given";
+        findings.wrong_hint(&format.key_at, message, "leave out `format`");
+    }
+    let format = format.and_then(|field| values::choice(&field, &IMAGE_FORMATS, findings));
     reader.finish(findings);
-    Some(QemuSettings { qmp: qmp?, device: device?, agent, freeze_timeout, scratch })
+    let (qmp, device) = (qmp?, device?);
+    Some(QemuSettings { qmp, device, agent, freeze_timeout, scratch, image, format })
 }
 
 fn libvirt(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::Problem;
+use crate::nbd::Address;
 use crate::source::ImageFormat;
 use crate::units::{Keep, Name};
 
@@ -152,9 +153,9 @@ pub struct FileSettings {
 /// An export of an NBD server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NbdSettings {
-    /// Its address, as the NBD URI specification has it.
-    pub uri: String,
-    /// How the connection is secured; `None`: as the address says.
+    /// Its address, an NBD URI.
+    pub address: Address,
+    /// How the connection is secured; `None` where the address says that it is not.
     pub tls: Option<TlsSettings>,
 }
 
@@ -182,6 +183,10 @@ pub struct QemuSettings {
     pub freeze_timeout: Duration,
     /// Folder of the scratch files; `None`: beside each image.
     pub scratch: Option<PathBuf>,
+    /// The image of the disk, which is read while the machine is off.
+    pub image: Option<PathBuf>,
+    /// Format of the image; `None` when afterimage has to find out.
+    pub format: Option<ImageFormat>,
 }
 
 /// A domain of libvirt, whose disks are found by itself.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: doubt means that nothing is known, and then everything is read.
 
-use crate::extent::{Extent, joined};
+use crate::extent::{Extent, joined, push_joined};
 use crate::fsio::{self, FileKind, FileStat, RealFileSystem};
 use crate::units::{MIB, PointId, readable};
 use std::fs::File;
@@ -46,6 +46,28 @@ pub enum Changed {
     Known(ChangedExtents),
     /// Nothing; why, in words, where that is worth telling.
     Unknown(Option<String>),
+}
+
+/// Changes that nothing told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Untold {
+    /// The first ranges.
+    pub extents: Vec<Extent>,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// Ranges that are kept one by one; further ones only count.
+const UNTOLD_EXTENTS_MAX: usize = 1000;
+
+impl Untold {
+    /// Adds a range.
+    pub fn add(&mut self, extent: Extent) {
+        self.bytes += extent.len();
+        if self.extents.len() < UNTOLD_EXTENTS_MAX {
+            push_joined(&mut self.extents, extent);
+        }
+    }
 }
 
 /// By what a file that a disk was read from is known again, unmodified.

@@ -19,10 +19,13 @@ mod raw;
 mod tests;
 
 pub use base::{DiskBase, known_bases};
-pub use changes::{Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver};
+pub use changes::{
+    Changed, ChangedExtents, ChangedList, Evidence, FileIdentity, HandedOver, Untold,
+};
 pub use clones::{CloneIdentity, CloneSpec, changed_in_clone, image_format, open_clone};
 pub use error::SourceError;
 pub use nbd::{NbdSource, open_nbd};
+pub use qcow2::StoredBitmap;
 
 use crate::extent::Extent;
 use crate::fsio::FileStat;
@@ -65,6 +68,15 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     fn identities(&self, opened: jiff::Timestamp) -> Option<Vec<FileIdentity>> {
         let _ = opened;
         None
+    }
+
+    /// A dirty bitmap that QEMU stored with the disk.
+    ///
+    /// # Errors
+    /// Why there is none that counts, in words.
+    fn stored_bitmap(&self, name: &str) -> Result<StoredBitmap, String> {
+        let _ = name;
+        Err("it is no qcow2 image, which could store bitmaps".to_owned())
     }
 
     /// Where the disk may differ from what it was when its files were `before`; `None` when that

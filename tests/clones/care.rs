@@ -34,7 +34,7 @@ fn a_base_that_is_not_what_it_was_tells_nothing() {
         let next = clone(&path, Some(&kept)).unwrap();
         let unknown = |reason: &str| {
             let found = next.changed_since(&kept).unwrap_err();
-            assert!(found.contains(reason) && found.contains("disk"), "{kind:?}: {found}");
+            assert!(found.contains(reason) && found.contains("web01.root."), "{kind:?}: {found}");
         };
         assert_eq!(next.changed_since(&kept).unwrap(), []);
         // Only root can write to it, and does.

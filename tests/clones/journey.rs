@@ -44,9 +44,9 @@ fn bytes_read(summary: &Value) -> u64 {
 #[track_caller]
 fn assert_is_kept(world: &World, image: &Path, round: usize) {
     let expected = std::fs::read(image).unwrap();
-    let to = format!("restored-{round}.raw");
+    let to = format!("restored-{round}");
     world.run(&["restore", "web01", "--to", &to]).expect(0);
-    assert_same(&world.read(&to), &expected, "the restored disk");
+    assert_same(&world.read(&format!("{to}/root.raw")), &expected, "the restored disk");
     world.run(&["replicate", "now"]).expect(0);
     assert_same(&world.read("standby/root.raw"), &expected, "the replica");
 }
@@ -264,4 +264,28 @@ fn a_backup_that_is_killed_while_a_snapshot_is_made_leaves_it_to_the_next() {
 
 fn succeed_kill(pid: &str) {
     crate::volume::succeed(Command::new("kill").args(["-9", pid]));
+}
+
+/// Two disks, both in use: that they were held one after another is said, unless they held still.
+#[test]
+fn disks_that_are_held_one_after_another_are_told_of() {
+    let (volume, image, world) = with_image(Kind::Xfs);
+    let second = volume.path("data.img");
+    std::fs::write(&second, noise(2, 1 << 20)).unwrap();
+    let text = String::from_utf8(world.read("settings.toml")).unwrap();
+    let disk = format!(
+        "[[machine.web01.disk]]\nname = \"data\"\nsource = {{ image = \"{}\", snapshot = \
+         \"reflink\" }}\n[replica.standby]",
+        second.display()
+    );
+    let target = "[[replica.standby.disk]]\nname = \"data\"\ntarget = { image = \"data.raw\" }\n";
+    let text = text.replace("[replica.standby]", &disk) + target;
+    world.write("settings.toml", text.as_bytes());
+    let _held = (Opened::new("raw", &image), Opened::new("raw", &second));
+    world.run(&["backup", "now"]).expect(0).complains("2 disks were in use");
+    let hooks = "[machine.web01]\nhooks = { before = \"true\", after = \"true\" }\n";
+    world.write("settings.toml", text.replace("[machine.web01]\n", hooks).as_bytes());
+    let held_still = world.run(&["backup", "now"]).expect(0);
+    assert!(!held_still.err.contains("were in use"), "{held_still:#?}");
+    assert_eq!(volume.clones().len(), 2);
 }

@@ -99,6 +99,7 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.folder()).status();
+        // A process that a failed test left may have something open.
+        let _ = Command::new("umount").arg("--lazy").arg(self.folder()).status();
     }
 }

@@ -1,10 +1,10 @@
 //! Which bitmaps count, and that everything is read where none does.
 
 use super::lab::{DISKS, Lab};
-use super::machine::{DATA_BYTES, ROOT_BYTES};
+use super::machine::{DATA_BYTES, ROOT_BYTES, run};
 use afterimage::backup::BackupResult;
 use afterimage::capture::{CaptureUser, OwnerId, QemuMark};
-use afterimage::point::Provenance;
+use afterimage::point::{Consistency, Provenance};
 use serde_json::json;
 
 /// What each disk should hold, by writes of a pattern.
@@ -210,8 +210,8 @@ fn a_disk_that_was_resized_is_read_in_full() {
 #[test]
 fn disks_that_were_exchanged_do_not_find_each_others_bitmaps() {
     let (mut lab, mut expected) = begun();
-    lab.qemu.disks[0].1 = "data-drive".to_owned();
-    lab.qemu.disks[1].1 = "root-node".to_owned();
+    lab.qemu.disks[0].device = "data-drive".to_owned();
+    lab.qemu.disks[1].device = "root-node".to_owned();
     expected.0.swap(0, 1);
     let made = lab.backup();
     assert_eq!(provenances(&made), [Provenance::FullRead; 2]);
@@ -233,7 +233,7 @@ fn bitmaps_jobs_and_files_of_others_are_left_alone() {
     assert_eq!(bitmaps.len(), 4, "{bitmaps:?}");
     assert!(file.exists());
     // Another owner captures the same machine, and this one's bitmaps stay.
-    let (owner, machine) = (OwnerId([5; 16]), lab.qemu.disks[0].0.clone());
+    let (owner, machine) = (OwnerId([5; 16]), lab.qemu.disks[0].name.clone());
     lab.qemu.mark = QemuMark::new(owner, CaptureUser::Machine(&machine));
     drop(lab.capture());
     assert_eq!(lab.machine.bitmaps().len(), 4);
@@ -242,10 +242,68 @@ fn bitmaps_jobs_and_files_of_others_are_left_alone() {
 #[test]
 fn a_disk_that_is_not_there_is_told_with_what_there_is() {
     let mut lab = Lab::paused();
-    lab.qemu.disks[0].1 = "vda".to_owned();
+    lab.qemu.disks[0].device = "vda".to_owned();
     let error = lab.qemu_error();
     assert!(error.contains("no disk \"vda\"; it has"), "{error}");
     assert!(error.contains("root") && error.contains("data-drive"), "{error}");
-    lab.qemu.disks[0].1 = "data".to_owned();
+    lab.qemu.disks[0].device = "data".to_owned();
     assert!(lab.qemu_error().contains("given for two disks"));
+}
+
+#[test]
+fn a_machine_that_is_off_is_read_from_its_images_with_their_bitmaps() {
+    let (mut lab, mut expected) = begun();
+    expected.write(&lab, 0, 5, 3 << 20, 65536);
+    expected.write(&lab, 1, 6, 3 << 20, 65536);
+    lab.machine.stop();
+    for _ in 0..2 {
+        let made = lab.backup();
+        assert_eq!(made.point.manifest.consistency, Consistency::Offline);
+        assert_eq!(made.disks[0].provenance, Provenance::Bitmap);
+        assert_eq!(made.notes, Vec::<String>::new());
+        expected.check(&lab, &made);
+    }
+    // What is written from now on is told together with what was written before.
+    lab.machine.start_again();
+    expected.write(&lab, 0, 7, 6 << 20, 65536);
+    let made = lab.backup();
+    assert_eq!(made.disks[0].provenance, Provenance::Bitmap);
+    expected.check(&lab, &made);
+    let marked = lab.machine.marked();
+    assert_eq!(marked.len(), 2, "{marked:?}");
+}
+
+#[test]
+fn the_bitmap_of_a_machine_that_lost_its_power_does_not_count() {
+    let (mut lab, mut expected) = begun();
+    lab.machine.restart();
+    expected.write(&lab, 0, 5, 3 << 20, 65536);
+    lab.machine.qemu_io("root", "flush");
+    lab.machine.kill();
+    let made = lab.backup();
+    assert_eq!(made.disks[0].provenance, Provenance::FullRead);
+    assert!(made.disks[0].in_full_because.as_ref().unwrap().contains("inconsistent"));
+    expected.check(&lab, &made);
+}
+
+#[test]
+fn a_bitmap_that_an_image_stores_does_not_count_after_a_change_by_others() {
+    let cases: [(&[&str], &str); 3] = [
+        (&["bitmap", "--remove"], "no bitmaps"),
+        (&["bitmap", "--disable"], "disabled"),
+        (&["bitmap", "--remove", "--add", "-g", "4096"], "replaced"),
+    ];
+    for (change, reason) in cases {
+        let (mut lab, mut expected) = begun();
+        expected.write(&lab, 0, 5, 3 << 20, 65536);
+        let name = bitmap(&lab, "root");
+        lab.machine.stop();
+        let image = lab.machine.folder.join("root.qcow2");
+        run("qemu-img", &[change, &[image.to_str().unwrap(), &name]].concat());
+        let made = lab.backup();
+        assert_eq!(made.disks[0].provenance, Provenance::FullRead);
+        let told = made.disks[0].in_full_because.clone().unwrap();
+        assert!(told.contains(reason), "{told}");
+        expected.check(&lab, &made);
+    }
 }

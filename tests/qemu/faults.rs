@@ -103,7 +103,7 @@ fn a_job_that_ends_early_makes_no_point() {
 
 #[test]
 fn a_machine_that_dies_while_it_is_read_is_told() {
-    let lab = Lab::paused();
+    let mut lab = Lab::paused();
     lab.machine.write("root", 1, 0, 1 << 20);
     expect_no_point(
         &lab,
@@ -115,6 +115,10 @@ fn a_machine_that_dies_while_it_is_read_is_told() {
         },
         "disk root",
     );
+    lab.qemu.disks[1].image = None;
+    let error = lab.qemu_error();
+    assert!(error.contains("the machine is off; give each of its disks an `image`"), "{error}");
+    lab.qemu.disks[0].image = None;
     let error = lab.qemu_error();
     assert!(error.contains("the machine is not running"), "{error}");
 }

@@ -3,10 +3,13 @@
 use super::common::World;
 use super::machine::Machine;
 use afterimage::backup::{BackupError, BackupRequest, BackupResult, ChangeHints, backup};
-use afterimage::capture::{Bases, CaptureUser, Captured, Capturer, OwnerId, QemuMachine, QemuMark};
+use afterimage::capture::{
+    Bases, CaptureUser, Captured, Capturer, OwnerId, QemuDisk, QemuMachine, QemuMark,
+};
 use afterimage::catalog::History;
 use afterimage::point::Point;
 use afterimage::progress::Progress;
+use afterimage::source::SourceSpec;
 use afterimage::units::{Name, RunId};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -33,6 +36,17 @@ pub struct Lab {
     pub read_everything: bool,
 }
 
+fn disk_of(folder: &Path, disk: &str) -> QemuDisk {
+    let image = if disk == "root" { "root.qcow2" } else { "data.raw" };
+    let image = SourceSpec {
+        path: folder.join(image),
+        format: None,
+        must_be_device: false,
+        quiesced: false,
+    };
+    QemuDisk { name: name(disk), device: disk.to_owned(), image: Some(image) }
+}
+
 impl Lab {
     pub fn with_guest() -> Self {
         Self::of(Machine::with_guest)
@@ -51,7 +65,7 @@ impl Lab {
         let qemu = QemuMachine {
             qmp: machine.qmp(),
             agent: agent.exists().then_some(agent),
-            disks: DISKS.map(|disk| (name(disk), disk.to_owned())).into(),
+            disks: DISKS.map(|disk| disk_of(&folder, disk)).into(),
             scratch: None,
             freeze_limit: Duration::from_secs(20),
             mark: mark(&folder),

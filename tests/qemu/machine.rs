@@ -180,9 +180,13 @@ impl Machine {
 
     /// Ends QEMU in an orderly way, and starts it anew from the same images.
     pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    pub fn stop(&mut self) {
         self.execute("quit", json!({}));
         self.process.wait().unwrap();
-        self.start_again();
     }
 
     /// As a power cut.
@@ -196,7 +200,7 @@ impl Machine {
         self.process.wait().unwrap();
     }
 
-    fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         for socket in ["qmp.sock", "test.sock", "agent.sock", "serial.log"] {
             let _ = std::fs::remove_file(self.folder.join(socket));
         }

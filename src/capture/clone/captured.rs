@@ -84,6 +84,10 @@ impl CapturedDisk for ClonedDisk {
         }
     }
 
+    fn is_in_use(&self) -> bool {
+        self.clone.state() == CloneState::InUse
+    }
+
     fn changed_since(&self, base: &DiskBase) -> Result<Changed, SourceError> {
         let Some(base) = KeptClone::noted(base) else { return Ok(Changed::Unknown(None)) };
         let known = |extents| ChangedExtents { extents, evidence: Evidence::Reflink };

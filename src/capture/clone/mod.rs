@@ -127,7 +127,7 @@ impl ImageClone {
     /// Where the disk may differ from what it was when `base` was taken: sorted, disjoint, in bytes
     /// of the disk; or why that is not known, in words.
     pub fn changed_since(&self, base: &KeptClone) -> Result<Vec<Extent>, String> {
-        let doubt = |what: &str| format!("{what}, {},", readable(base.path.display()));
+        let doubt = |what: &str| format!("{what} ({})", readable(base.path.display()));
         let (folder, name) =
             base.place(&self.mark).ok_or_else(|| doubt("what was noted is no clone"))?;
         let opened = CloneFolder::open(folder).map_err(|e| e.to_string())?;

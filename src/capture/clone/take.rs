@@ -181,7 +181,7 @@ impl Image {
         if flags & IFlags::NOCOW == wanted {
             return Ok(());
         }
-        rustix::fs::ioctl_setflags(clone, flags - IFlags::NOCOW | wanted)
+        rustix::fs::ioctl_setflags(clone, (flags - IFlags::NOCOW) | wanted)
     }
 
     fn refused(&self, error: Errno) -> CloneError {

@@ -84,6 +84,9 @@ impl Cleaning<'_> {
                     Err(error) => return Err(error),
                 }
             }
+            // Refused, where the server took it.
+            let descriptor = json!({ "fdname": self.mark.descriptor() });
+            settle(monitor.execute("closefd", descriptor), &mut Vec::new())?;
             unset_object(monitor, &serving)?;
         }
         Ok(())

@@ -12,7 +12,14 @@ pub enum QemuError {
     /// QEMU did not do what it was asked to.
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    /// What QEMU exports cannot be read.
+    /// It is off, and nobody said where all its disks lie.
+    #[error("nobody listens on {}: the machine is off; give each of its disks an `image`, which is \
+        read then, or start the machine", path.display())]
+    Off {
+        /// The socket of its monitor.
+        path: PathBuf,
+    },
+    /// What QEMU exports cannot be read, or the image of a machine that is off.
     #[error("{error}")]
     Export {
         /// Why.
@@ -109,6 +116,7 @@ impl QemuError {
         match self {
             Self::Qmp(error) => error.is_permanent(),
             Self::JobRunning { .. }
+            | Self::Off { .. }
             | Self::NoRoom { .. }
             | Self::ServerTaken { .. }
             | Self::System { .. }

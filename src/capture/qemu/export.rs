@@ -50,7 +50,7 @@ pub(super) fn connect(
     disks: usize,
 ) -> Result<Vec<NbdSource>, QemuError> {
     let system = |action| move |source| QemuError::System { action, source };
-    let folder = Folder::make(socket_folder(&capture.socket()))
+    let folder = Folder::make(socket_folder(&capture.socket_folder()))
         .map_err(system("make a folder for the socket"))?;
     let socket = folder.socket();
     let listener = UnixListener::bind(&socket).map_err(system("make the socket"))?;
@@ -65,16 +65,16 @@ fn start_server(
     capture: &Capture,
     listener: &UnixListener,
 ) -> Result<(), QemuError> {
-    let (name, mark) = (capture.socket(), capture.mark.serving());
+    let (name, mark) = (capture.mark.descriptor(), capture.mark.serving());
+    set_object(monitor, &mark)?;
     let descriptor = json!({ "fdname": name });
     monitor.execute_with_descriptor("getfd", descriptor, listener.as_fd())?;
-    set_object(monitor, &mark)?;
     let address = json!({ "addr": { "type": "fd", "data": { "str": name } } });
     match monitor.execute("nbd-server-start", address) {
         Ok(_) => Ok(()),
         Err(error) => {
-            unset_object(monitor, &mark)?;
             monitor.execute("closefd", json!({ "fdname": name }))?;
+            unset_object(monitor, &mark)?;
             Err(taken(monitor, error))
         }
     }

@@ -17,6 +17,7 @@ mod freeze;
 mod held;
 mod names;
 mod nodes;
+mod offline;
 mod scratch;
 mod source;
 mod transaction;
@@ -29,8 +30,8 @@ pub(super) use source::ScratchSource;
 pub(super) use watch::{Keeper, Watch};
 
 use super::{Bases, CaptureError, Captured, Capturer};
-use crate::qmp::{Monitor, Version};
-use crate::source::DiskBase;
+use crate::qmp::{Monitor, QmpError, Version};
+use crate::source::{DiskBase, SourceSpec};
 use crate::units::Name;
 use clean::Cleaning;
 use held::HeldQemu;
@@ -54,9 +55,8 @@ pub struct QemuMachine {
     pub qmp: PathBuf,
     /// The socket of the agent in the guest; `None`: the guest is not frozen.
     pub agent: Option<PathBuf>,
-    /// Its disks: the name, and which of QEMU's it is, by the id of the device, the drive or the
-    /// block node.
-    pub disks: Vec<(Name, String)>,
+    /// Its disks.
+    pub disks: Vec<QemuDisk>,
     /// Where scratch files lie; `None`: beside each image.
     pub scratch: Option<PathBuf>,
     /// How long the guest may be frozen.
@@ -65,9 +65,26 @@ pub struct QemuMachine {
     pub mark: Mark,
 }
 
+/// A disk of such a machine.
+#[derive(Debug, Clone)]
+pub struct QemuDisk {
+    /// Its name.
+    pub name: Name,
+    /// Which of QEMU's it is: the id of the device, of the drive, or of the block node.
+    pub device: String,
+    /// Its image, which is read while the machine is off.
+    pub image: Option<SourceSpec>,
+}
+
 impl Capturer for QemuMachine {
     fn capture(&self, noted: &Bases) -> Result<Box<dyn Captured>, CaptureError> {
-        Ok(Box::new(self.hold(noted)?))
+        match self.monitor() {
+            Ok(monitor) => Ok(Box::new(self.hold(monitor, noted)?)),
+            Err(QmpError::NotRunning { .. }) if self.disks.iter().any(|it| it.image.is_some()) => {
+                Ok(Box::new(offline::hold(self, noted)?))
+            }
+            Err(error) => Err(QemuError::from(error).into()),
+        }
     }
 }
 
@@ -81,8 +98,7 @@ struct Disk {
 }
 
 impl QemuMachine {
-    fn hold(&self, noted: &Bases) -> Result<HeldQemu, QemuError> {
-        let mut monitor = self.monitor()?;
+    fn hold(&self, mut monitor: Monitor, noted: &Bases) -> Result<HeldQemu, QemuError> {
         let capture = Capture::new(self.mark.clone())
             .map_err(|source| QemuError::System { action: "name the capture", source })?;
         let keep = noted_bitmaps(noted);
@@ -102,7 +118,7 @@ impl QemuMachine {
         Ok(HeldQemu::new(&capture, disks, exports, (not_frozen, left), (shared, watch)))
     }
 
-    fn monitor(&self) -> Result<Monitor, crate::qmp::QmpError> {
+    fn monitor(&self) -> Result<Monitor, QmpError> {
         Monitor::connect(&self.qmp, ANSWER_LIMIT)
     }
 
@@ -123,7 +139,7 @@ impl QemuMachine {
         let graph = clean::graph(monitor)?;
         let mut seen = BTreeSet::new();
         let mut disks = Vec::with_capacity(self.disks.len());
-        for (name, device) in &self.disks {
+        for QemuDisk { name, device, .. } in &self.disks {
             let node = graph.disk(device).map_err(|why| QemuError::Disk { why })?.clone();
             if !seen.insert(node.node_name.clone()) {
                 let why = format!("{device:?} is given for two disks");

@@ -55,6 +55,11 @@ impl Mark {
         format!("{}serving", self.prefix())
     }
 
+    /// The descriptor that is passed to QEMU. A new one takes the place of one that was left.
+    pub(super) fn descriptor(&self) -> String {
+        format!("{}socket", self.prefix())
+    }
+
     /// Whether a file's name says that it is a scratch file of this owner.
     pub(super) fn is_scratch(&self, path: &Path) -> bool {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
@@ -100,8 +105,8 @@ impl Capture {
         format!("{}{}-create", self.mark.prefix(), self.id)
     }
 
-    /// The descriptor that is passed to QEMU, and the folder of the socket.
-    pub fn socket(&self) -> String {
+    /// The folder of the socket.
+    pub fn socket_folder(&self) -> String {
         format!("{}{}", self.mark.prefix(), self.id)
     }
 

@@ -99,6 +99,8 @@ pub struct DirectFeed {
     pub capture: PointId,
     /// The [`boot_id`](crate::fsio::boot_id) when it was taken.
     pub boot_id: Option<String>,
+    /// When all of the machine was last compared with the replica.
+    pub compared: Timestamp,
     /// What the next capture of each disk can build upon.
     #[serde(deserialize_with = "known_bases")]
     pub bases: BTreeMap<Name, DiskBase>,

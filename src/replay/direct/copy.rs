@@ -2,17 +2,35 @@
 
 use super::delta::{next_data, read_thin};
 use crate::destination::{Background, Target};
-use crate::extent::Extent;
+use crate::extent::{Extent, outside};
 use crate::progress::Progress;
 use crate::replay::ReplayError;
 use crate::replay::spare::differing_blocks;
-use crate::source::Source;
+use crate::source::{Source, Untold};
 use crate::units::{MIB, Name};
 use crate::workers::in_parallel;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What one worker reads at once, in bytes.
 const PIECE_BYTES: u64 = 4 * MIB;
+
+/// What a copy found.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    /// Bytes that differed, where anything was compared.
+    pub differing_bytes: u64,
+    /// What of them nothing had told of.
+    pub untold: Untold,
+}
+
+impl Copied {
+    fn add(&mut self, differing: Extent, told: Option<&[Extent]>) {
+        self.differing_bytes += differing.len();
+        let Some(told) = told else { return };
+        let first = told.partition_point(|it| it.end() <= differing.start());
+        outside(&[differing], &told[first..]).into_iter().for_each(|it| self.untold.add(it));
+    }
+}
 
 /// One disk. The target has at least its size; the caller syncs.
 pub(super) struct Copy<'a> {
@@ -21,24 +39,29 @@ pub(super) struct Copy<'a> {
     pub target: &'a Target,
     /// Whether all of the target reads as zeros.
     pub is_fresh: bool,
+    /// Where it was told that the disk may differ, where that is held against what is found.
+    pub told: Option<&'a [Extent]>,
     pub progress: &'a Progress,
 }
 
 impl Copy<'_> {
-    /// Copies, or compares and writes what differs. Returns how many bytes differed.
-    pub fn run(&self, workers: usize) -> Result<u64, ReplayError> {
-        let differing_bytes = AtomicU64::new(0);
+    /// Copies, or compares and writes what differs.
+    pub fn run(&self, workers: usize) -> Result<Copied, ReplayError> {
+        let copied = Mutex::new(Copied::default());
         in_parallel(
             workers,
             |send| self.pieces(send),
             || Ok((Vec::new(), Vec::new())),
             |buffers, piece| {
                 let differing = self.piece(buffers, piece)?;
-                differing_bytes.fetch_add(differing, Ordering::Relaxed);
+                let mut copied = copied.lock().unwrap_or_else(PoisonError::into_inner);
+                differing.into_iter().for_each(|extent| copied.add(extent, self.told));
                 Ok::<(), ReplayError>(())
             },
         )?;
-        Ok(differing_bytes.into_inner())
+        let mut copied = copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        copied.untold.extents.sort_unstable();
+        Ok(copied)
     }
 
     /// Sends out whatever is not known to be zeros on both sides, in order.
@@ -71,14 +94,14 @@ impl Copy<'_> {
         &self,
         (content, held): &mut (Vec<u8>, Vec<u8>),
         piece: Extent,
-    ) -> Result<u64, ReplayError> {
+    ) -> Result<Vec<Extent>, ReplayError> {
         self.progress.check()?;
         let read = read_thin(self.source, piece, content);
         self.progress.add_read(read.map_err(|error| ReplayError::source(self.disk, error))?);
         let differing = match self.is_fresh {
             true => {
                 self.write(piece.start(), content, Background::Zeros)?;
-                0
+                Vec::new()
             }
             false => self.repair(piece, content, held)?,
         };
@@ -91,16 +114,16 @@ impl Copy<'_> {
         piece: Extent,
         content: &[u8],
         held: &mut Vec<u8>,
-    ) -> Result<u64, ReplayError> {
+    ) -> Result<Vec<Extent>, ReplayError> {
         held.resize(content.len(), 0);
         // What of the target cannot be read is written.
         if self.target.read_exact_at(held, piece.start()).is_err() {
             held.clear();
         }
-        let mut differing = 0;
+        let mut differing = Vec::new();
         for run in differing_blocks(piece.start(), held, content) {
-            differing += run.len() as u64;
             let start = piece.start() + run.start as u64;
+            differing.push(Extent::between(start, start + run.len() as u64));
             self.write(start, &content[run], Background::Unknown)?;
         }
         Ok(differing)

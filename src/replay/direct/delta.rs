@@ -40,6 +40,11 @@ impl DiskDelta {
         (sorted && fits).then(|| Self { name: name.clone(), extents, size_bytes })
     }
 
+    /// Where it may differ.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
     pub fn is_empty(&self) -> bool {
         self.extents.iter().all(Extent::is_empty)
     }

@@ -27,13 +27,14 @@ use crate::destination::{
 use crate::extent::Extent;
 use crate::fsio::{FileStat, boot_id, existing_folder};
 use crate::progress::Progress;
-use crate::source::{Changed, Source};
+use crate::source::{Changed, Source, Untold};
 use crate::units::{Name, PointId, RunId, Sequence};
 use delta::DiskDelta;
 use plan::CapturedSize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What to replicate straight from its machine, and where to.
 #[derive(Debug)]
@@ -48,6 +49,9 @@ pub struct DirectRequest<'a> {
     pub sources: Vec<FileStat>,
     /// Disks of which it is not believed what is told of their changes.
     pub distrusted: BTreeSet<Name>,
+    /// How long ago everything may have been compared for the last time; for ever, where this is
+    /// `None`. What was told of changes is then held against what is found.
+    pub full_read_every: Option<Duration>,
     /// What is in occupied targets may be overwritten.
     pub adopt: bool,
     /// The time now.
@@ -65,6 +69,8 @@ pub struct DirectlyReplicated {
     pub replicated: Replicated,
     /// What the user should know of the capture, in words.
     pub notes: Vec<String>,
+    /// Disks of which too few changes were told.
+    pub untold: Vec<(Name, Untold)>,
 }
 
 /// Brings a replica to what its machine holds now.
@@ -79,13 +85,14 @@ pub fn replicate_directly(
     update::check_not_promoted(session)?;
     update::check_sources(session, &request.targets, &request.sources)?;
     let mut captured = request.capturer.capture(&noted(session))?;
-    let replicated = replay(session, request, captured.as_ref(), progress)?;
+    let mut untold = Vec::new();
+    let replicated = replay(session, request, captured.as_ref(), &mut untold, progress)?;
     let mut notes = captured.notes();
     // Of a capture that the replica did not come to, nothing is built upon.
     if !matches!(replicated, Replicated::Skipped { .. }) {
         notes.extend(captured.point_is_durable());
     }
-    Ok(DirectlyReplicated { replicated, notes })
+    Ok(DirectlyReplicated { replicated, notes, untold })
 }
 
 /// What is known of the capture that the replica is at.
@@ -98,6 +105,7 @@ fn replay(
     session: &mut ReplicaSession,
     request: &DirectRequest<'_>,
     captured: &dyn Captured,
+    untold: &mut Vec<(Name, Untold)>,
     progress: &Progress,
 ) -> Result<Replicated, ReplayError> {
     let disks = captured.disks();
@@ -125,13 +133,18 @@ fn replay(
     let sizes: Vec<CapturedSize<'_>> =
         disks.iter().map(|(name, source)| (*name, source.size_bytes())).collect();
     let to = capture_ref(session, request);
+    let mut told = None;
     let reason = match plan_direct(&observed, request.machine, &sizes)? {
         DirectPlan::Seed => {
-            copy_all(session, request, captured, to, progress)?;
+            copy_all(session, request, captured, (to, None), progress)?;
             return Ok(Replicated::Seeded { to });
         }
         DirectPlan::Repair { reason } => reason,
         DirectPlan::Replay { from } => match changes(session, request, captured)? {
+            Ok(deltas) if is_due(session, request) => {
+                told = Some(deltas);
+                "it was time to compare everything".to_owned()
+            }
             Ok(deltas) if deltas.iter().all(DiskDelta::is_empty) => {
                 return Ok(Replicated::Skipped { at: from });
             }
@@ -143,7 +156,9 @@ fn replay(
         },
     };
     drop(targets);
-    let differing_bytes = copy_all(session, request, captured, to, progress)?;
+    let (differing_bytes, found) =
+        copy_all(session, request, captured, (to, told.as_deref()), progress)?;
+    *untold = found;
     Ok(Replicated::Repaired { to, reason, differing_bytes })
 }
 
@@ -163,18 +178,26 @@ fn capture_ref(session: &ReplicaSession, request: &DirectRequest<'_>) -> PointRe
 }
 
 /// What the superblock says of this capture, from when the replica begins to come to it.
-fn feed(captured: &dyn Captured, to: PointRef, opened: jiff::Timestamp) -> DirectFeed {
-    let mut bases = captured.bases(opened);
+fn feed(captured: &dyn Captured, to: PointRef, compared: jiff::Timestamp) -> DirectFeed {
+    let mut bases = captured.bases(to.time);
     let fits = serde_json::to_vec(&bases).is_ok_and(|json| json.len() <= BASES_BYTES_MAX);
     if !fits {
         // Then everything is compared next time.
         bases.clear();
     }
-    DirectFeed { capture: to.id, boot_id: boot_id(), bases }
+    DirectFeed { capture: to.id, compared, boot_id: boot_id(), bases }
 }
 
 /// A slot of a superblock has 64 KiB for all that it holds.
 const BASES_BYTES_MAX: usize = 24 * 1024;
+
+/// Whether everything is to be compared, to see whether the machine tells of all changes.
+fn is_due(session: &ReplicaSession, request: &DirectRequest<'_>) -> bool {
+    let last = session.record().and_then(|record| Some(record.direct.as_ref()?.compared));
+    let (Some(every), Some(last)) = (request.full_read_every, last) else { return false };
+    // A clock that was set back proves nothing.
+    request.now < last || request.now.duration_since(last).unsigned_abs() >= every
+}
 
 /// Where each disk differs from the capture that the replica is at; `Err` with why that is not
 /// known.
@@ -231,7 +254,8 @@ fn apply_changes(
         return Err(error);
     }
     progress.add_changed(staged.data_bytes);
-    let direct = Some(feed(captured, to, request.now));
+    let compared = record.direct.as_ref().map_or(request.now, |direct| direct.compared);
+    let direct = Some(feed(captured, to, compared));
     let commit = Commit { from, to, journal: staged.journal, direct };
     update::commit(session, record, targets, commit, progress)
 }
@@ -258,14 +282,14 @@ fn check_unchanged(captured: &dyn Captured) -> Result<(), ReplayError> {
 }
 
 /// Brings all disks to the capture, whatever their targets hold, and returns how many bytes
-/// differed. The replica is `seeding` meanwhile.
+/// differed, and which of them nothing had `told` of. The replica is `seeding` meanwhile.
 fn copy_all(
     session: &mut ReplicaSession,
     request: &DirectRequest<'_>,
     captured: &dyn Captured,
-    to: PointRef,
+    (to, told): (PointRef, Option<&[DiskDelta]>),
     progress: &Progress,
-) -> Result<u64, ReplayError> {
+) -> Result<(u64, Vec<(Name, Untold)>), ReplayError> {
     let disks = captured.disks();
     let of = |name: &Name| request.targets.iter().find(|spec| &spec.disk == name).cloned();
     let specs: Vec<TargetSpec> = disks.iter().filter_map(|(name, _)| of(name)).collect();
@@ -287,22 +311,35 @@ fn copy_all(
     for (_, source) in &disks {
         progress.add_total(source.size_bytes());
     }
-    let mut differing_bytes = 0;
+    let (mut differing_bytes, mut untold) = (0, Vec::new());
     let mut targets = Vec::with_capacity(specs.len());
-    for ((spec, (name, source)), existing) in specs.iter().zip(&disks).zip(existing) {
+    let places = specs.iter().zip(&disks).zip(existing).enumerate();
+    for (number, ((spec, (name, source)), existing)) in places {
         let (target, is_fresh) = seed::ready(session, spec, existing, source.size_bytes())?;
-        let copy = copy::Copy { disk: name, source: *source, target: &target, is_fresh, progress };
-        differing_bytes += copy.run(request.workers)?;
+        let told = told.and_then(|told| told.get(number)).map(DiskDelta::extents);
+        let (disk, source) = (*name, *source);
+        let copy = copy::Copy { disk, source, target: &target, is_fresh, told, progress };
+        let copied = copy.run(request.workers)?;
+        differing_bytes += copied.differing_bytes;
+        if copied.untold.bytes > 0 {
+            untold.push((disk.clone(), copied.untold));
+        }
         target.sync().map_err(|e| ReplayError::target(&spec.disk, e))?;
         targets.push(target);
     }
     check_unchanged(captured)?;
     let sizes: Vec<u64> = disks.iter().map(|(_, source)| source.size_bytes()).collect();
     let disks = disk_records(&record, &targets, &sizes)?;
-    if let Some(superblock) = &mut session.superblock {
-        superblock.store(ReplicaRecord { state: State::Clean { point: to }, disks, ..record })?;
+    let mut direct = record.direct.clone();
+    // Whatever becomes of this run's record, nothing is built upon what told too little.
+    for (disk, _) in &untold {
+        direct.iter_mut().for_each(|direct| drop(direct.bases.remove(disk)));
     }
-    Ok(differing_bytes)
+    if let Some(superblock) = &mut session.superblock {
+        let state = State::Clean { point: to };
+        superblock.store(ReplicaRecord { state, disks, direct, ..record })?;
+    }
+    Ok((differing_bytes, untold))
 }
 
 /// Refuses a copy that cannot fit, before anything is touched.

@@ -30,6 +30,18 @@ const INCOMPATIBLE_KNOWN: u64 = (1 << 5) - 1;
 const EXTENSION_END: u32 = 0;
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
+const EXTENSION_BITMAPS: u32 = 0x2385_2875;
+
+/// Set by whoever keeps the bitmaps true; every other writer clears it.
+const AUTOCLEAR_BITMAPS: u64 = 1;
+
+/// Where the image's bitmaps are listed. Nothing of it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BitmapDirectory {
+    pub(super) offset: u64,
+    pub(super) len_bytes: u64,
+    pub(super) count: u32,
+}
 
 /// How clusters are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +67,8 @@ pub(super) struct Header {
     pub(super) backing_name: Option<OsString>,
     pub(super) backing_format: Option<String>,
     pub(super) data_file_name: Option<OsString>,
+    /// `None` also when they are not to be believed.
+    pub(super) bitmaps: Option<BitmapDirectory>,
 }
 
 impl Header {
@@ -94,6 +108,7 @@ impl Header {
         }
         let backing_name = backing_name(fields)?;
         let extensions = Extensions::read(fields, header_bytes)?;
+        let autoclear = if version == 3 { fields.u64_at(88)? } else { 0 };
         let header = Self {
             version,
             cluster_bits,
@@ -105,6 +120,7 @@ impl Header {
             backing_name,
             backing_format: extensions.backing_format,
             data_file_name: extensions.data_file_name,
+            bitmaps: extensions.bitmaps.filter(|_| autoclear & AUTOCLEAR_BITMAPS != 0),
         };
         header.check_tables(u64::from(fields.u32_at(36)?), file)?;
         Ok(header)
@@ -197,6 +213,7 @@ fn backing_name(fields: &Fields<'_>) -> Result<Option<OsString>, SourceError> {
 struct Extensions {
     backing_format: Option<String>,
     data_file_name: Option<OsString>,
+    bitmaps: Option<BitmapDirectory>,
 }
 
 impl Extensions {
@@ -223,7 +240,14 @@ impl Extensions {
                 EXTENSION_DATA_FILE => {
                     extensions.data_file_name = Some(OsString::from_vec(data.to_vec()));
                 }
-                // The rest names features, or describes bitmaps and encryption.
+                EXTENSION_BITMAPS if len == 24 => {
+                    extensions.bitmaps = Some(BitmapDirectory {
+                        count: fields.u32_at(at + 8)?,
+                        len_bytes: fields.u64_at(at + 16)?,
+                        offset: fields.u64_at(at + 24)?,
+                    });
+                }
+                // The rest names features, or describes encryption.
                 _ => {}
             }
             at = at.saturating_add(8).saturating_add(len.next_multiple_of(8));

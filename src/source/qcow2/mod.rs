@@ -8,12 +8,15 @@
 //! it is bounded: a header's cluster, 16 MiB of tables for a whole chain, and for each read of a
 //! compressed cluster its stream (two clusters), its content and the decoder's window.
 
+mod bitmaps;
 mod cache;
 mod chain;
 mod clones;
 mod compressed;
 mod header;
 mod map;
+
+pub use bitmaps::StoredBitmap;
 
 pub(super) use header::MAGIC;
 
@@ -228,6 +231,13 @@ impl Source for Qcow2Source {
 
     fn identities(&self, opened: jiff::Timestamp) -> Option<Vec<FileIdentity>> {
         self.layers.iter().flat_map(Layer::files).map(|file| file.identity(opened)).collect()
+    }
+
+    fn stored_bitmap(&self, name: &str) -> Result<StoredBitmap, String> {
+        match self.layers.first() {
+            Some(Layer::Qcow2(layer)) => bitmaps::read(layer, name),
+            _ => Err("it is no qcow2 image".to_owned()),
+        }
     }
 
     /// Knows what was written since an overlay was put on what was read before: that stands below

@@ -239,10 +239,13 @@ fn qcow2_images() -> Seeds {
     let io = "qemu-io -f qcow2 -c 'write -P 3 0 3k' -c 'write -z 8k 4k' -c 'write -P 5 60k 1k'";
     let packed = "qemu-io -f qcow2 -c 'write -c -P 3 0 8k' -c 'write -P 4 32k 512'";
     let image = |name: &str, options: &str, io: &str, size: &str| {
-        let make = format!("qemu-img create -q -f qcow2 -o {options} 0.img {size}; {io} 0.img >&2");
+        let create = format!("qemu-img create -q -f qcow2 -o {options} 0.img {size}");
+        let make = format!("{create}; {io} 0.img >&2");
         (name.to_owned(), qemu(&make).remove(0))
     };
+    let bitmap = format!("qemu-img bitmap --add -g 512 0.img changes; {io}");
     vec![
+        image("bitmap", "cluster_size=512", &bitmap, "64k"),
         image("small", "cluster_size=512", io, "64k"),
         image("v2", "cluster_size=512,compat=0.10", io, "64k"),
         image("deflate", "cluster_size=4k", packed, "64k"),

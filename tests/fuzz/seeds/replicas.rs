@@ -3,8 +3,8 @@
 use super::{Seeds, seed};
 use crate::targets::world::{self, joined};
 use afterimage::destination::{
-    DiskRecord, JournalDisk, JournalHeader, JournalRef, JournalWriter, PointRef, ReplicaRecord,
-    State, Superblock, TargetIdentity, TargetKind,
+    DiskRecord, JournalDisk, JournalHeader, JournalRef, JournalWriter, NO_REPOSITORY, PointRef,
+    ReplicaRecord, State, Superblock, TargetIdentity, TargetKind,
 };
 use afterimage::extent::Extent;
 use afterimage::fsio::DeviceActivity;
@@ -101,19 +101,31 @@ pub fn superblocks() -> Seeds {
     let clean = record(State::Clean { point: one }, device);
     let applying = record(State::Applying { from: one, to: two, journal }, device);
     let promoted = record(State::Promoted { point: one }, TargetKind::Image);
+    let bases = serde_json::json!({
+        "capture": one.id, "compared": one.time, "boot_id": null,
+        "bases": { "root": { "kind": "snapshot", "token": "web01-root-1" } }
+    });
+    let direct = ReplicaRecord {
+        repository: NO_REPOSITORY,
+        direct: Some(serde_json::from_value(bases).unwrap()),
+        ..record(State::Seeding { to: one }, TargetKind::Image)
+    };
     let slots = |index: u64, record: &ReplicaRecord| slot(index, record);
     vec![
         seed("seeding", &joined(&[&slots(2, &seeding), &slots(1, &seeding)])),
         seed("clean", &joined(&[&slots(2, &seeding), &slots(3, &clean)])),
         seed("applying", &joined(&[&slots(4, &applying), &slots(3, &clean)])),
         seed("promoted", &joined(&[&slots(6, &promoted)])),
+        seed("direct", &joined(&[&slots(2, &direct), &slots(1, &direct)])),
     ]
 }
 
 /// A slot as `docs/on-disk-format.md` has it; held against the code's own.
 fn slot(generation: u64, record: &ReplicaRecord) -> Vec<u8> {
     let payload = serde_json::to_vec(record).unwrap();
-    let mut slot = b"AIREPSB\0\x01\0\0\0".to_vec();
+    let version: u32 = if record.direct.is_some() { 2 } else { 1 };
+    let mut slot = b"AIREPSB\0".to_vec();
+    slot.extend(version.to_le_bytes());
     slot.extend((payload.len() as u32).to_le_bytes());
     slot.extend(generation.to_le_bytes());
     slot.extend(world::sha256(&[&slot[..], &[0; 32], &payload].concat()));

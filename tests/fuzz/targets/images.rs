@@ -80,6 +80,11 @@ fn check(opened: Result<Box<dyn Source>, SourceError>) -> bool {
     let tail = Extent::between(size.saturating_sub(LOOK_BYTES), size);
     let head_is_good = check_part(source.as_ref(), head);
     let tail_is_good = check_part(source.as_ref(), tail);
+    if let Ok(bitmap) = source.stored_bitmap("changes") {
+        let extents = &bitmap.extents;
+        assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= size));
+        assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
+    }
     // Past the end nothing is given.
     assert!(source.read_exact_at(&mut [0], size).is_err());
     assert!(source.data_extents(Extent::between(size, size + 1)).is_err());
