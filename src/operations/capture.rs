@@ -6,14 +6,12 @@ use crate::capture::clone::CloneCapturer;
 use crate::capture::snapshot::{SnapshotCapturer, SnapshotCommands};
 use crate::capture::{
     CaptureUser, Capturer, DiskCapturer, Disks, ExportCapturer, Hooked, Hooks, LibvirtMachine,
-    OwnerId, QemuDisk,
-    QemuMachine, QemuMark,
+    OwnerId, QemuDisk, QemuMachine, QemuMark,
 };
 use crate::nbd::{Identity, Options, TlsOptions};
 use crate::settings::{
-    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind, QemuSettings,
-    Settings,
-    SnapshotSettings, SourceSettings,
+    DiskSettings, FileSettings, HookSettings, MachineSettings, NbdSettings, PlaceKind,
+    QemuSettings, Settings, SnapshotSettings, SourceSettings,
 };
 use crate::source::{ImageFormat, SourceSpec};
 use crate::units::{Name, RunId};
