@@ -256,7 +256,7 @@ impl Begin<'_> {
             Err(LibvirtError::Begin { error, .. })
                 if disks.iter().any(|disk| disk.base.is_ok()) =>
             {
-                error.refusal()
+                error.refusal().map(str::to_owned)
             }
             _ => None,
         };
