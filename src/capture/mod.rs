@@ -29,7 +29,7 @@ pub use error::CaptureError;
 pub use export::ExportCapturer;
 pub use files::CapturedFile;
 pub use hooks::{Hooked, Hooks};
-pub use libvirt::{Domain, LibvirtError, LibvirtMachine};
+pub use libvirt::{Domain, DomainDisk, LibvirtError, LibvirtMachine, VirshError};
 pub use mark::{CaptureUser, Mark};
 pub use owner::{OwnerError, OwnerId};
 pub use qemu::{Mark as QemuMark, QemuDisk, QemuError, QemuMachine};

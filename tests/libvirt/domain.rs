@@ -153,6 +153,8 @@ fn xml(folder: &Path, with_guest: bool) -> String {
         )
         .unwrap();
     }
+    // Room for what is attached while it runs.
+    let ports = "<controller type='pci' model='pcie-root-port'/>".repeat(8);
     format!(
         "<domain type='qemu'><name>{DOMAIN}</name><memory unit='MiB'>192</memory><vcpu>1</vcpu>\
          <os><type arch='x86_64' machine='q35'>hvm</type>{boot}</os><features><acpi/></features>\
@@ -161,6 +163,7 @@ fn xml(folder: &Path, with_guest: bool) -> String {
          <source file='{at}/cd.iso'/><target dev='sda' bus='sata'/><readonly/></disk>\
          <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
          <serial type='file'><source path='{at}/serial.log'/><target port='0'/></serial>\
-         <memballoon model='none'/></devices></domain>"
+         <memballoon model='none'/>\
+         <controller type='pci' model='pcie-root'/>{ports}</devices></domain>"
     )
 }

@@ -64,7 +64,8 @@ impl Domain {
             return Err("it describes no domain".to_owned());
         }
         let uuid = child(root, "uuid").map_or("", text);
-        if uuid.is_empty() || !uuid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        let is_uuid = |c: char| c.is_ascii_hexdigit() || c == '-';
+        if !uuid.starts_with(|c: char| c.is_ascii_hexdigit()) || !uuid.chars().all(is_uuid) {
             return Err("it has no UUID".to_owned());
         }
         let mut domain = Self {
@@ -105,7 +106,9 @@ impl Domain {
     fn add_disk(&mut self, disk: Node<'_, '_>) -> Result<(), String> {
         let target = child(disk, "target").and_then(|target| target.attribute("dev"));
         let target = target.unwrap_or("");
-        let name: Name = target.parse().map_err(|_| format!("a disk has the target {target:?}"))?;
+        let name: Name = target
+            .parse()
+            .map_err(|_| format!("a disk has the target {target:?}, which is no name"))?;
         let is_known = self.disks.iter().any(|disk| disk.name == name)
             || self.others.iter().any(|(other, _)| other == target);
         if is_known {

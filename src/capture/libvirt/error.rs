@@ -66,6 +66,13 @@ pub enum LibvirtError {
         /// The device.
         path: PathBuf,
     },
+    /// The folder of the scratch files is not there.
+    #[error("the scratch folder {} is not there; make it (`mkdir -p`), or correct `scratch`",
+        path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A path that XML or libvirt cannot hold.
     #[error("{} cannot be given to libvirt; set `scratch` to a folder with a plain name",
         path.display())]

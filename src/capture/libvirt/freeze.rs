@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 /// libvirt five seconds.
 const THAW_LIMIT: Duration = Duration::from_secs(15);
 const THAW_TRIES: usize = 3;
+/// Between the two thaws of the process that waits, in seconds.
+const GUARD_PAUSE_S: u64 = 3;
 /// How long the process that waits may take to end.
 const GUARD_END: Duration = Duration::from_secs(5);
 /// What tells the waiting process that it is not needed.
@@ -43,9 +45,10 @@ impl Guard {
         let (limit, thaw) = (limit.as_secs_f64(), virsh.line("domfsthaw", &[]));
         let thaw = thaw.trim_start_matches("exec ");
         let wait = THAW_LIMIT.as_secs();
+        // Twice: what this process asked for last may reach libvirt after the first.
         let script = format!(
-            "said=$(timeout -s KILL {limit} head -c {}); [ \"$said\" = {OVER} ] || \
-            timeout -s KILL {wait} {thaw}",
+            "said=$(timeout -s KILL {limit} head -c {}); [ \"$said\" = {OVER} ] && exit; \
+            timeout -s KILL {wait} {thaw}; sleep {GUARD_PAUSE_S}; timeout -s KILL {wait} {thaw}",
             OVER.len()
         );
         let mut shell = Command::new("/bin/sh");

@@ -141,6 +141,7 @@ impl LibvirtMachine {
         let libvirts = places::domain_folder(&self.uri, domain);
         let folders = domain.disks.iter().map(|disk| self.folder(disk));
         let folders: Vec<PathBuf> = folders.collect::<Result<_, _>>()?;
+        folders.iter().try_for_each(|folder| require_folder(folder))?;
         let first = folders.first().cloned().unwrap_or_default();
         let all: BTreeSet<PathBuf> = folders.iter().chain(&libvirts).cloned().collect();
         let keep = base::noted_names(noted);
@@ -150,13 +151,15 @@ impl LibvirtMachine {
         // From here on everything goes when this is dropped.
         let shared = Arc::new(Shared::new(virsh.clone(), capture.clone(), all, keep));
         let place = SocketPlace::make(&capture, domain, libvirts.as_deref(), &first)?;
+        let address = |disk: &Disk| Address::unix(&place.socket, disk.of_domain.name.as_str());
+        let addresses: Vec<Address> = disks.iter().map(address).collect::<Result<_, _>>()?;
         let begin = Begin { machine: self, virsh, domain, capture: &capture, place: &place };
         let not_frozen = begin.run_or_read_all(&mut disks)?;
         let keeper: Arc<dyn Keeper> = Arc::<Shared>::clone(&shared);
         let watched = self::folders(&disks).into_iter().map(|folder| (folder.to_owned(), ANY_SIZE));
         let watch = Watch::start(keeper, watched.collect())
             .map_err(|source| LibvirtError::System { action: "start a thread", source })?;
-        let exports = disks.iter().map(|disk| export(disk, &place.socket));
+        let exports = disks.iter().zip(&addresses).map(|(disk, at)| export(disk, at));
         let exports: Vec<NbdSource> = exports.collect::<Result<_, _>>()?;
         let xml = virsh.run("dumpxml", &["--inactive"])?;
         let (definition, mut notes) = definition::files(domain, &xml);
@@ -221,6 +224,15 @@ fn always_read_all(disk: &Disk) -> Option<String> {
     (!disk.of_domain.keeps_checkpoints()).then(|| format!("disk {name} is a {format} image, {why}"))
 }
 
+/// A folder for scratch files must be there, and have room.
+fn require_folder(folder: &Path) -> Result<(), LibvirtError> {
+    if folder.is_dir() {
+        Ok(require_room(folder, ANY_SIZE)?)
+    } else {
+        Err(LibvirtError::NoFolder { path: folder.to_owned() })
+    }
+}
+
 /// The folders of the scratch files.
 fn folders(disks: &[Disk]) -> BTreeSet<&Path> {
     disks.iter().map(|disk| disk.folder.as_path()).collect()
@@ -239,15 +251,12 @@ impl Begin<'_> {
     /// Begins a backup that tells what changed, or, where libvirt refuses that, one that does not.
     /// Gives back why the capture is not application-consistent, if so.
     fn run_or_read_all(&self, disks: &mut [Disk]) -> Result<Option<String>, LibvirtError> {
-        for folder in folders(disks) {
-            require_room(folder, ANY_SIZE)?;
-        }
         let begun = self.run(disks);
         let reason = match &begun {
             Err(LibvirtError::Begin { error, .. })
                 if disks.iter().any(|disk| disk.base.is_ok()) =>
             {
-                error.refusal()
+                error.refusal().map(str::to_owned)
             }
             _ => None,
         };
@@ -296,7 +305,7 @@ impl Begin<'_> {
     }
 }
 
-fn export(disk: &Disk, socket: &Path) -> Result<NbdSource, LibvirtError> {
+fn export(disk: &Disk, address: &Address) -> Result<NbdSource, LibvirtError> {
     let contexts = match disk.base {
         Ok(_) => vec![format!("{DIRTY_BITMAP_PREFIX}{CHANGES}")],
         Err(_) => Vec::new(),
@@ -308,7 +317,6 @@ fn export(disk: &Disk, socket: &Path) -> Result<NbdSource, LibvirtError> {
         connections: CONNECTIONS,
         ..Options::default()
     };
-    let address = Address::unix(socket, disk.of_domain.name.as_str())?;
-    let connected = open_nbd(&address, &options);
+    let connected = open_nbd(address, &options);
     connected.map_err(|error| LibvirtError::Export { error: Box::new(error) })
 }

@@ -19,6 +19,13 @@ const RUN: &str = r#"{"id":"00000000000000000000000000000000","kind":"backup","m
 
 const CHANGED_OUTPUT: &str = r#"{"format":1,"extents":[[4096,4096],[0,512],[8192,100]]}"#;
 
+const DOMAIN: &str = "<domain type='kvm' id='3'><name>a</name><uuid>0a-1b</uuid><os>
+<nvram template='/t'>/var/a_VARS.fd</nvram></os><devices><disk type='file' device='disk'>
+<driver name='qemu' type='qcow2'/><source file='/a&amp;b.qcow2'/><target dev='vda'/></disk>
+<disk type='block' device='lun'><source dev='/dev/b'/><target dev='sda'/></disk>
+<disk type='file' device='cdrom'><target dev='sdb'/><readonly/></disk></devices>
+<seclabel model='dac'><label>+64055:+108</label></seclabel></domain>";
+
 const QMP_LINES: &str = r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":["oob"]}}
 {"timestamp":{"seconds":1,"microseconds":2},"event":"JOB_STATUS_CHANGE","data":{"status":"running","id":"a"}}
 {"return":[{"id":"a","status":"concluded","error":"no"}],"id":7}
@@ -38,6 +45,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
         ("changed-list", vec![seed("list", changed_list().as_bytes())]),
         ("changed-output", vec![seed("list", CHANGED_OUTPUT.as_bytes())]),
         ("condemned", documents("retention-1/plain/condemned")),
+        ("domain", vec![seed("running", DOMAIN.as_bytes())]),
         ("header", files(&["format-1/plain/repository/repository.json"])),
         ("history", rows("run", RUN.as_bytes().to_vec())),
         ("hold", documents("retention-1/plain/holds")),

@@ -56,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     target("changed-list", texts::changed_list, 50_000),
     target("changed-output", texts::changed_output, 50_000),
     target("condemned", documents::condemned, 30_000),
+    target("domain", texts::domain, 30_000),
     target("header", keys::header, 30_000),
     target("history", databases::history, 1500),
     target("hold", documents::hold, 30_000),

@@ -1,5 +1,6 @@
 //! What people write: settings, schedules, points, names, recovery keys.
 
+use afterimage::capture::Domain;
 use afterimage::capture::snapshot::parse_changed;
 use afterimage::point::check_note;
 use afterimage::qmp::{Message, parse_message, synchronised};
@@ -11,6 +12,7 @@ use afterimage::source::ChangedList;
 use afterimage::store::{RecoveryKey, SlotLabel};
 use afterimage::testing::{machine, point};
 use afterimage::units::{Hex, Name, format_bytes, parse_bytes};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/afterimage/afterimage.toml";
@@ -37,6 +39,26 @@ pub fn changed_output(bytes: &[u8]) -> bool {
     assert!(extents.iter().all(|it| !it.is_empty() && it.end() <= DISK_BYTES));
     assert!(extents.windows(2).all(|pair| pair[0].end() < pair[1].start()));
     true
+}
+
+/// libvirt's description of a domain: what is accepted can be named, found and asked for.
+pub fn domain(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    match Domain::parse(text) {
+        Ok(domain) => {
+            let names: BTreeSet<&str> =
+                domain.disks.iter().map(|disk| disk.name.as_str()).collect();
+            assert_eq!(names.len(), domain.disks.len(), "{domain:?}");
+            assert!(domain.others.iter().all(|(name, _)| !names.contains(name.as_str())));
+            assert!(domain.disks.iter().all(|disk| disk.path.is_absolute()), "{domain:?}");
+            assert!(!domain.uuid.starts_with('-') && !domain.uuid.is_empty(), "{domain:?}");
+            true
+        }
+        Err(told) => {
+            assert!(!told.chars().any(char::is_control), "{told:?}");
+            false
+        }
+    }
 }
 
 /// Lines of a monitor, or of the agent in a guest, which may be anybody's.
