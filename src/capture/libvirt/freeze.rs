@@ -7,7 +7,7 @@
 use super::names::frozen;
 use super::virsh::{Virsh, VirshError};
 use crate::capture::{CommandError, QemuMark};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -114,7 +114,10 @@ pub(super) fn freeze<'a>(
 ) -> Result<Frozen<'a>, String> {
     let told = |error: &dyn std::fmt::Display| format!("the guest was not frozen: {error}");
     let marker = folder.join(frozen(mark));
-    std::fs::write(&marker, "").map_err(|error| told(&error))?;
+    match std::fs::File::create_new(&marker) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(told(&error)),
+        _ => {}
+    }
     let guard = Guard::start(virsh, limit);
     let mut guard = guard.map_err(|error| told(&format!("no process to thaw it: {error}")))?;
     let answer = guard.answer(virsh);
