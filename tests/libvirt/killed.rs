@@ -22,7 +22,7 @@ fn write_settings(lab: &Lab) {
     let mut text = format!(
         "state_dir = {:?}\n[repository.main]\nurl = {:?}\nencryption = \"none\"\n\
          [machine.web01]\nrepository = \"main\"\n\
-         source = {{ libvirt = {{ domain = \"{DOMAIN}\", uri = {:?}, freeze_timeout = \"6 s\" }} }}\n\
+         source = {{ libvirt = {{ domain = \"{DOMAIN}\", uri = {:?}, freeze_timeout = \"15 s\" }} }}\n\
          [replica.standby]\nmachine = \"web01\"\ntrigger = \"manual\"\nmode = \"direct\"\n",
         world.path("cli-state"),
         world.path("cli-repository"),
@@ -107,7 +107,7 @@ fn a_program_that_is_killed_at_any_moment_leaves_the_guest_writing_and_nothing_b
     let usual = began.elapsed();
     let seed = 20_261_128;
     let mut random = Random::new(seed);
-    for _ in 0..5 {
+    for _ in 0..4 {
         let after = usual.mul_f64(random.below(1000) as f64 / 1200.0);
         let child = program(&lab, &["backup", "now", "web01"]).spawn().unwrap();
         std::thread::sleep(after);

@@ -69,7 +69,8 @@ impl Lab {
             hints,
             definition: Vec::new(),
             lock_until: None,
-            now: self.world.now(),
+            // Times of files are held against it.
+            now: jiff::Timestamp::now(),
             run: RunId::random().unwrap(),
             workers: 2,
             history: Some(&history),

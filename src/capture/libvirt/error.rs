@@ -27,7 +27,7 @@ pub enum LibvirtError {
     #[error(
         "the domain {domain} has no disk that can be captured{}; give its disks one by one, by \
         [[machine.NAME.disk]]",
-        self::others(others)
+        told(others)
     )]
     NoDisk {
         /// The domain.
@@ -114,7 +114,7 @@ pub enum LibvirtError {
     },
 }
 
-fn others(others: &[(String, String)]) -> String {
+fn told(others: &[(String, String)]) -> String {
     let told: Vec<String> = others.iter().map(|(disk, why)| format!("{disk}: {why}")).collect();
     if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) }
 }

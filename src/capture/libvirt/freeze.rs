@@ -1,13 +1,13 @@
 //! The guest's file systems are frozen for the instant of the capture, never longer.
 //!
-//! Invariants: before the guest is asked to freeze, a process waits that thaws it when this one dies
-//! or takes too long, and a file says who froze it. Whatever goes wrong, the thaw is asked for; the
+//! Invariants: a process of its own asks for the freeze, and thaws the guest when this one dies or
+//! takes too long; before that a file says who froze it. Whatever goes wrong, the thaw is asked for; the
 //! file goes only when libvirt says that the guest is thawed.
 
 use super::names::frozen;
 use super::virsh::{Virsh, VirshError};
-use crate::capture::QemuMark;
-use std::io::Write;
+use crate::capture::{CommandError, QemuMark};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,10 +17,13 @@ use std::time::{Duration, Instant};
 /// libvirt five seconds.
 const THAW_LIMIT: Duration = Duration::from_secs(15);
 const THAW_TRIES: usize = 3;
-/// Between the two thaws of the process that waits, in seconds.
-const GUARD_PAUSE_S: u64 = 3;
 /// How long the process that waits may take to end.
 const GUARD_END: Duration = Duration::from_secs(5);
+const FREEZE: &str = "domfsfreeze";
+/// No answer to a freeze is this long.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// What stands before the status of the freeze.
+const STATUS: &str = "status of the freeze: ";
 /// What tells the waiting process that it is not needed.
 const OVER: &str = "over";
 /// What the agent says of a guest that is frozen already, which takes no other command.
@@ -36,26 +39,54 @@ pub(super) struct Frozen<'a> {
     guard: Option<Guard>,
 }
 
-/// The process that thaws the guest when this one dies.
+/// The process that freezes the guest, and thaws it when this one dies.
 #[derive(Debug)]
 struct Guard(Child);
 
 impl Guard {
+    /// Starts it, and has it ask for the freeze: so nothing that this process asked for can reach
+    /// libvirt after the thaw.
     fn start(virsh: &Virsh, limit: Duration) -> std::io::Result<Self> {
-        let (limit, thaw) = (limit.as_secs_f64(), virsh.line("domfsthaw", &[]));
-        let thaw = thaw.trim_start_matches("exec ");
-        let wait = THAW_LIMIT.as_secs();
-        // Twice: what this process asked for last may reach libvirt after the first.
+        let bare = |name| virsh.line(name, &[]).trim_start_matches("exec ").to_owned();
+        let (freeze, thaw) = (bare("domfsfreeze"), bare("domfsthaw"));
+        // The freeze may take a part of the time, and its end is told even when nobody listens.
+        let (part, all) = (limit.as_secs_f64() * 7.0 / 8.0, limit.as_secs_f64());
+        let (wait, len) = (THAW_LIMIT.as_secs(), OVER.len());
         let script = format!(
-            "said=$(timeout -s KILL {limit} head -c {}); [ \"$said\" = {OVER} ] && exit; \
-            timeout -s KILL {wait} {thaw}; sleep {GUARD_PAUSE_S}; timeout -s KILL {wait} {thaw}",
-            OVER.len()
+            "trap '' PIPE\n\
+             timeout -s KILL {part} {freeze} 2>&1\n\
+             echo \"{STATUS}$?\"\n\
+             exec >/dev/null\n\
+             said=$(timeout -s KILL {all} head -c {len})\n\
+             [ \"$said\" = {OVER} ] || timeout -s KILL {wait} {thaw}\n"
         );
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(script).current_dir("/").env("LC_ALL", "C");
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // A group of its own: what ends this process from the keyboard leaves it alone.
         shell.process_group(0).spawn().map(Self)
+    }
+
+    /// What libvirt said to the freeze.
+    fn answer(&mut self, virsh: &Virsh) -> Result<String, VirshError> {
+        let mut said = Vec::new();
+        if let Some(pipe) = self.0.stdout.take() {
+            // It ends with the freeze, which ends in time.
+            let read = pipe.take(ANSWER_BYTES_MAX).read_to_end(&mut said);
+            read.map_err(|source| CommandError::NotRun { name: FREEZE, source })?;
+        }
+        let said = String::from_utf8_lossy(&said);
+        match said.rsplit_once(STATUS) {
+            Some((answer, "0\n")) => Ok(answer.to_owned()),
+            Some((answer, code)) => {
+                let code = code.trim_end().parse().unwrap_or(1);
+                Err(virsh.failed(FREEZE, code, answer))
+            }
+            None => {
+                let source = std::io::Error::other("it ended without an answer");
+                Err(CommandError::NotRun { name: FREEZE, source }.into())
+            }
+        }
     }
 
     /// It is not needed any more.
@@ -83,13 +114,15 @@ pub(super) fn freeze<'a>(
 ) -> Result<Frozen<'a>, String> {
     let told = |error: &dyn std::fmt::Display| format!("the guest was not frozen: {error}");
     let marker = folder.join(frozen(mark));
-    std::fs::write(&marker, "").map_err(|error| told(&error))?;
+    match std::fs::File::create_new(&marker) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(told(&error)),
+        _ => {}
+    }
     let guard = Guard::start(virsh, limit);
-    let guard = guard.map_err(|error| told(&format!("no process to thaw it: {error}")))?;
-    let since = Instant::now();
-    let frozen = Frozen { virsh, since, limit, marker, guard: Some(guard) };
-    // The process that waits thaws when the limit is over. Its work must not fall into the freeze.
-    match virsh.run_for("domfsfreeze", &[], &[], limit * 7 / 8) {
+    let mut guard = guard.map_err(|error| told(&format!("no process to thaw it: {error}")))?;
+    let answer = guard.answer(virsh);
+    let frozen = Frozen { virsh, since: Instant::now(), limit, marker, guard: Some(guard) };
+    match answer {
         Ok(answer) if count(&answer) == Some(0) => {
             frozen.end()?;
             Err(told(&"its agent found no file system"))
@@ -217,6 +250,17 @@ fn count(answer: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_freeze_that_fails_is_told_in_libvirts_words() {
+        let uri = "test:///default".to_owned();
+        let virsh = Virsh { uri, domain: "nobody".to_owned() };
+        let folder = tempfile::tempdir().unwrap();
+        let mark = crate::capture::libvirt::names::tests::mark(1);
+        let told = freeze(&virsh, &mark, folder.path(), Duration::from_secs(20)).unwrap_err();
+        assert!(told.contains("the guest was not frozen"), "{told}");
+        assert!(told.contains("has no domain \"nobody\""), "{told}");
+    }
 
     #[test]
     fn answers_are_counted() {

@@ -156,7 +156,8 @@ impl LibvirtMachine {
         let begin = Begin { machine: self, virsh, domain, capture: &capture, place: &place };
         let not_frozen = begin.run_or_read_all(&mut disks)?;
         let keeper: Arc<dyn Keeper> = Arc::<Shared>::clone(&shared);
-        let watched = self::folders(&disks).into_iter().map(|folder| (folder.to_owned(), ANY_SIZE));
+        let watched =
+            scratch_folders(&disks).into_iter().map(|folder| (folder.to_owned(), ANY_SIZE));
         let watch = Watch::start(keeper, watched.collect())
             .map_err(|source| LibvirtError::System { action: "start a thread", source })?;
         let exports = disks.iter().zip(&addresses).map(|(disk, at)| export(disk, at));
@@ -234,7 +235,7 @@ fn require_folder(folder: &Path) -> Result<(), LibvirtError> {
 }
 
 /// The folders of the scratch files.
-fn folders(disks: &[Disk]) -> BTreeSet<&Path> {
+fn scratch_folders(disks: &[Disk]) -> BTreeSet<&Path> {
     disks.iter().map(|disk| disk.folder.as_path()).collect()
 }
 

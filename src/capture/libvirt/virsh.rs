@@ -1,6 +1,9 @@
 //! Talking to libvirt by its command `virsh`: each call ends within a time, and its output is bounded.
 
 use crate::capture::command::{CommandError, UserCommand};
+use crate::units::readable;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Longest wait for an answer that needs no work.
@@ -124,6 +127,15 @@ impl Virsh {
         line
     }
 
+    /// Why a command failed that was run in another way.
+    pub fn failed(&self, name: &'static str, code: i32, complaint: &str) -> VirshError {
+        let lines = complaint.lines().map(str::trim).filter(|line| !line.is_empty());
+        let complaint = readable(lines.collect::<Vec<_>>().join("; "));
+        // As the system has it: the lower eight bits say which signal ended it.
+        let status = ExitStatus::from_raw(code << 8);
+        self.told(CommandError::Failed { name, status, complaint })
+    }
+
     fn told(&self, error: CommandError) -> VirshError {
         let CommandError::Failed { status, complaint, .. } = &error else { return error.into() };
         let (uri, reason) = (self.uri.clone(), complaint.clone());
@@ -174,12 +186,8 @@ mod tests {
     #[test]
     fn a_failure_is_told_by_what_helps() {
         let virsh = Virsh { uri: "qemu:///system".to_owned(), domain: "web01".to_owned() };
-        let failed = |code: i32, complaint: &str| {
-            use std::os::unix::process::ExitStatusExt;
-            let status = std::process::ExitStatus::from_raw(code << 8);
-            let complaint = complaint.to_owned();
-            virsh.told(CommandError::Failed { name: "dumpxml", status, complaint }).to_string()
-        };
+        let failed =
+            |code: i32, complaint: &str| virsh.failed("dumpxml", code, complaint).to_string();
         for (code, complaint, expected) in [
             (127, "/bin/sh: 1: exec: virsh: not found", "install it"),
             (1, "error: failed to get domain 'web01'", "has no domain \"web01\""),
