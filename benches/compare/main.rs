@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tools::Tool;
 use works::{Bench, first_line};
 
-const USAGE: &str = "cargo bench --bench compare -- [--smoke] [--rounds N] [--only WORK,…] \
+const USAGE: &str = "cargo bench --bench compare -- [--smoke] [--rounds N] [--only WORK,…] [--with TOOL,…] \
                      [--folder DIR] [--program FILE] [--json FILE] [--add] [--keep]";
 const FOLDER: &str = "/var/tmp/afterimage-compare";
 const FULL: Plan =
@@ -34,6 +34,8 @@ struct Options {
     smoke: bool,
     rounds: Option<usize>,
     only: Vec<String>,
+    /// The other programs that keep repositories; all that are installed, where this is empty.
+    with: Vec<String>,
     folder: PathBuf,
     program: PathBuf,
     json: Option<PathBuf>,
@@ -49,6 +51,7 @@ impl Options {
             smoke: false,
             rounds: None,
             only: Vec::new(),
+            with: Vec::new(),
             folder: FOLDER.into(),
             program: env!("CARGO_BIN_EXE_afterimage").into(),
             json: None,
@@ -66,6 +69,7 @@ impl Options {
                 "--keep" => options.keep = true,
                 "--rounds" => options.rounds = Some(value()?.parse()?),
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--with" => options.with = value()?.split(',').map(str::to_owned).collect(),
                 "--folder" => options.folder = value()?.into(),
                 "--program" => options.program = std::path::absolute(value()?)?,
                 "--json" => options.json = Some(value()?.into()),
@@ -76,6 +80,10 @@ impl Options {
             ensure!(WORKS.iter().any(|(name, _)| name == work), "{work} is no work");
         }
         Ok(options)
+    }
+
+    fn asks_for(&self, tool: &str) -> bool {
+        self.with.is_empty() || self.with.iter().any(|name| name == tool)
     }
 
     fn rounds(&self) -> usize {
@@ -91,7 +99,8 @@ fn main() -> Result<()> {
     }
     let folder = if options.smoke { options.folder.join("smoke") } else { options.folder.clone() };
     std::fs::create_dir_all(&folder)?;
-    let tools = Tool::present();
+    let mut tools = Tool::present();
+    tools.retain(|tool| *tool == Tool::Afterimage || options.asks_for(tool.name()));
     let corpus = Corpus::open(&folder, if options.smoke { &SMOKE } else { &FULL })?;
     let mut results = earlier(&options)?;
     results.head = head(&tools, &corpus, &options.program);

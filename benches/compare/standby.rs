@@ -4,7 +4,7 @@ use crate::corpus::State;
 use crate::patch::{Way, same};
 use crate::run::{is_installed, timed, watched};
 use crate::tools::{How, Site, Tool, copy_sparse};
-use crate::works::Bench;
+use crate::works::{Bench, DIRECT_CHANGED};
 use anyhow::{Context, Result};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -37,27 +37,52 @@ impl Bench {
     pub fn replicate(&mut self) -> Result<()> {
         let site = self.copy(Tool::Afterimage, State::Later)?;
         self.corpus.bring_to(State::Later)?;
-        replicate_now(&site)?;
+        replicate_now(&site, "standby")?;
         let standby = site.folder.join("standby/root.raw");
         same(&standby, &self.corpus.disk)?;
+        let direct = site.folder.join("direct/root.raw");
+        let has_direct = self.tell_direct_changes(&site)?;
+        if has_direct {
+            replicate_now(&site, "direct")?;
+        } else {
+            println!("LEFT OUT: this program may not know of replicas without backups");
+        }
         let plain = self.folder.join("standby.img");
         copy_sparse(&self.corpus.disk, &plain)?;
         for _ in 0..self.rounds {
             self.ready(State::Random)?;
             site.backup(&self.corpus.disk, "real", How::Plain)?;
-            let sample = timed(|| replicate_now(&site))?;
+            let sample = timed(|| replicate_now(&site, "standby"))?;
             self.results.add("replicate", Tool::Afterimage.name(), sample);
             same(&standby, &self.corpus.disk)?;
+            if has_direct {
+                let sample = timed(|| replicate_now(&site, "direct"))?;
+                self.results.add("replicate", "afterimage, without a backup", sample);
+                same(&direct, &self.corpus.disk)?;
+            }
             for other in OTHERS {
                 self.replicate_by(other, &plain)?;
             }
             // Back to where it was: the next round starts from the same state.
             self.corpus.bring_to(State::Later)?;
             site.backup(&self.corpus.disk, "real", How::Plain)?;
-            replicate_now(&site)?;
+            replicate_now(&site, "standby")?;
+            if has_direct {
+                replicate_now(&site, "direct")?;
+            }
         }
         std::fs::remove_file(&plain)?;
         Ok(())
+    }
+
+    /// Writes down where the change lies, for the replica that is fed without backups. Whether there is
+    /// one.
+    fn tell_direct_changes(&self, site: &Site) -> Result<bool> {
+        let settings = self.settings(false);
+        let list = serde_json::json!({ "format": 1, "extents": self.corpus.random.extents });
+        std::fs::write(self.folder.join(DIRECT_CHANGED), serde_json::to_vec(&list)?)?;
+        std::fs::write(site.folder.join("afterimage.toml"), &settings)?;
+        Ok(settings.contains("[replica.direct]"))
     }
 
     fn replicate_by(&mut self, other: Other, plain: &PathBuf) -> Result<()> {
@@ -89,8 +114,8 @@ impl Bench {
     }
 }
 
-fn replicate_now(site: &Site) -> Result<u64> {
-    Ok(watched(site.command().args(["replicate", "now", "standby"]), None, None)?.0)
+fn replicate_now(site: &Site, replica: &str) -> Result<u64> {
+    Ok(watched(site.command().args(["replicate", "now", replica]), None, None)?.0)
 }
 
 fn rsync(disk: &Path, standby: &Path, delta: bool) -> Result<u64> {

@@ -14,6 +14,9 @@ use std::process::Command;
 /// What the ranges that changed are handed over in, beside the disk.
 const CHANGED: &str = "disk.changed.json";
 
+/// What the ranges are told in to a replica that is fed without backups.
+pub const DIRECT_CHANGED: &str = "direct.changed.json";
+
 /// Everything that the works need.
 pub struct Bench {
     /// The disks.
@@ -208,6 +211,7 @@ impl Bench {
             true => format!(", changed = \"{}\"", self.folder.join(CHANGED).display()),
             false => String::new(),
         };
+        let direct = self.direct_settings();
         format!(
             r#"state_dir = "state"
 [repository.main]
@@ -229,7 +233,38 @@ trigger = "manual"
 [[replica.standby.disk]]
 name = "root"
 target = {{ image = "standby/root.raw" }}
-"#
+{direct}"#
+        )
+    }
+
+    /// The same machine, of which a replica is fed without backups: the disk is its own snapshot, and
+    /// the file tells what changed.
+    fn direct_settings(&self) -> String {
+        if self.program != Path::new(env!("CARGO_BIN_EXE_afterimage")) {
+            // An older one may not know of it.
+            return String::new();
+        }
+        let (disk, list) = (self.corpus.disk.display(), self.folder.join(DIRECT_CHANGED));
+        format!(
+            r#"[machine.direct]
+repository = "main"
+[[machine.direct.disk]]
+name = "root"
+[machine.direct.disk.source.snapshot]
+create = "true"
+path = "{disk}"
+remove = "true"
+changed = "cat '{list}'"
+format = "raw"
+[replica.direct]
+machine = "direct"
+mode = "direct"
+trigger = "manual"
+[[replica.direct.disk]]
+name = "root"
+target = {{ image = "direct/root.raw" }}
+"#,
+            list = list.display()
         )
     }
 

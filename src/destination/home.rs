@@ -28,7 +28,8 @@ pub struct ReplicaHome {
 
 impl ReplicaHome {
     /// Where the files of `replica` are: in `journal_dir` when one is configured; else beside
-    /// the first image; else, as a device has no folder of its own, under `state_dir`.
+    /// the first image; else, as a device or an export has no folder of its own,
+    /// under `state_dir`.
     pub fn locate(
         state_dir: &Path,
         journal_dir: Option<&Path>,
@@ -41,7 +42,9 @@ impl ReplicaHome {
             (None, TargetKind::Image) => {
                 parent_dir(first_target).join(format!(".afterimage-{replica}"))
             }
-            (None, TargetKind::Device) => state_dir.join("replicas").join(replica.as_str()),
+            (None, TargetKind::Device | TargetKind::Export) => {
+                state_dir.join("replicas").join(replica.as_str())
+            }
         };
         Self { folder }
     }

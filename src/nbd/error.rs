@@ -199,6 +199,10 @@ impl Fault {
             io::ErrorKind::TimedOut => Self::Stalled { action, limit },
             // The TLS layer wraps its own errors.
             io::ErrorKind::InvalidData => Self::Tls(error.to_string()),
+            io::ErrorKind::UnexpectedEof => {
+                let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the server ended it");
+                Self::Lost { action, source }
+            }
             _ => Self::Lost { action, source: error },
         }
     }

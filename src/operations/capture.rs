@@ -69,7 +69,7 @@ fn disks(
             }),
             SourceSettings::Nbd(nbd) => Box::new(export(nbd)),
             // A machine that has one such disk has no others.
-            SourceSettings::Qemu(_) => return Err(not_yet(machine, "qemu")),
+            SourceSettings::Qemu(_) => return Err(mixed(machine, "qemu")),
             SourceSettings::Snapshot(snapshot) => Box::new(SnapshotCapturer {
                 commands: snapshot_commands(snapshot),
                 format: snapshot.format,
@@ -160,8 +160,8 @@ fn qemu_disk(name: &Name, qemu: &QemuSettings) -> QemuDisk {
     QemuDisk { name, device, image: qemu.image.as_ref().map(image) }
 }
 
-/// The settings refuse these kinds until they can be captured.
-fn not_yet(machine: &MachineSettings, kind: &'static str) -> OperationError {
+/// The settings refuse such a machine.
+fn mixed(machine: &MachineSettings, kind: &'static str) -> OperationError {
     OperationError::CannotCapture { machine: machine.name.clone(), kind }
 }
 

@@ -46,10 +46,10 @@ pub enum OperationError {
         /// What is wrong with its name.
         reason: DefinitionNameReason,
     },
-    /// A kind of source that is still to come.
+    /// A source that is captured for all disks of a machine at once stands beside others.
     #[error(
-        "machine {machine}: this version of afterimage cannot capture a source of the kind \
-        `{kind}`; give an image or a device"
+        "machine {machine}: a source of the kind `{kind}` is captured for all disks of a machine at \
+        once, and others stand beside it; run `afterimage config check`"
     )]
     CannotCapture {
         /// The machine.

@@ -6,6 +6,7 @@ use super::run::{About, Done, RunResult, execute, now};
 use super::verify_repository::{Judgement, record};
 use super::{OperationError, Tell, capture};
 use crate::catalog::{RunKind, RunStatus, VerifiedHow};
+use crate::nbd::{Address, Options};
 use crate::point::Point;
 use crate::progress::Progress;
 use crate::scrub::{self, HealSource, RepairReport, RepairRequest, TreeSource, Verdict};
@@ -14,7 +15,7 @@ use crate::source::{self, ImageFormat, Source, SourceSpec};
 use crate::store::Lease;
 use crate::units::{Name, TreeName};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How to repair.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +115,10 @@ fn conclude(
 }
 
 /// Replicas and sources of the machines that this repository keeps.
-fn own_disks<'a>(settings: &Settings, name: &Name) -> Result<Vec<HealSource<'a>>, OperationError> {
+fn own_disks<'a>(
+    settings: &'a Settings,
+    name: &Name,
+) -> Result<Vec<HealSource<'a>>, OperationError> {
     let mut sources = Vec::new();
     let machines = || settings.machines.values().filter(|machine| &machine.repository == name);
     for replica in settings.replicas.values() {
@@ -122,14 +126,19 @@ fn own_disks<'a>(settings: &Settings, name: &Name) -> Result<Vec<HealSource<'a>>
             continue;
         }
         for disk in &replica.disks {
+            let what = format!("replica {}, disk {}", replica.name, disk.name);
+            let of = (replica.machine.clone(), disk.name.clone());
+            if disk.target_kind == PlaceKind::Export {
+                sources.push(HealSource { what, of, open: Box::new(|| open_export(&disk.target)) });
+                continue;
+            }
             let spec = SourceSpec {
                 path: disk.target.clone(),
                 format: Some(ImageFormat::Raw),
                 must_be_device: disk.target_kind == PlaceKind::Device,
                 quiesced: false,
             };
-            let what = format!("replica {}, disk {}", replica.name, disk.name);
-            sources.push(disk_source(what, (replica.machine.clone(), disk.name.clone()), spec));
+            sources.push(disk_source(what, of, spec));
         }
     }
     for machine in machines() {
@@ -139,6 +148,12 @@ fn own_disks<'a>(settings: &Settings, name: &Name) -> Result<Vec<HealSource<'a>>
         }
     }
     Ok(sources)
+}
+
+fn open_export(address: &Path) -> Result<Box<dyn Source>, String> {
+    let address = address.to_string_lossy().parse::<Address>().map_err(|e| e.to_string())?;
+    let source = source::open_nbd(&address, &Options::default()).map_err(|e| e.to_string())?;
+    Ok(Box::new(source))
 }
 
 fn disk_source<'a>(what: String, of: (Name, Name), spec: SourceSpec) -> HealSource<'a> {

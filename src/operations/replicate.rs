@@ -10,7 +10,9 @@ use crate::progress::Progress;
 use crate::replay::{
     self, DirectRequest, ReplayError, ReplicaSession, ReplicateRequest, Replicated, TargetSpec,
 };
-use crate::settings::{MachineSettings, PlaceKind, ReplicaMode, ReplicaSettings, Settings};
+use crate::settings::{
+    MachineSettings, PlaceKind, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, Settings,
+};
 use crate::units::{Name, RunId, format_bytes};
 use std::collections::BTreeSet;
 
@@ -91,7 +93,8 @@ fn check_outside_repositories(
     settings: &Settings,
     replica: &ReplicaSettings,
 ) -> Result<(), ReplayError> {
-    for disk in &replica.disks {
+    let in_files = |disk: &&ReplicaDiskSettings| disk.target_kind != PlaceKind::Export;
+    for disk in replica.disks.iter().filter(in_files) {
         let folder = existing_folder(&disk.target);
         let folder = folder.canonicalize().unwrap_or(folder);
         for repository in settings.repositories.values() {
@@ -189,6 +192,7 @@ fn kind(kind: PlaceKind) -> TargetKind {
     match kind {
         PlaceKind::Image => TargetKind::Image,
         PlaceKind::Device => TargetKind::Device,
+        PlaceKind::Export => TargetKind::Export,
     }
 }
 

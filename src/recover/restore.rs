@@ -259,7 +259,7 @@ pub fn restore(
             TargetKind::Image => {
                 restore_image(fs, repository, index, (plan.point, item), options, progress)?
             }
-            TargetKind::Device => {
+            TargetKind::Device | TargetKind::Export => {
                 restore_device(fs.as_ref(), repository, index, item, options, progress)?
             }
         };
@@ -366,8 +366,8 @@ fn restore_device(
     progress: &Progress,
 ) -> Result<Vec<Extent>, RestoreError> {
     let error = |error| RestoreError::target(&item.name, error);
-    let target = Target::open(fs, &item.path, Some(TargetKind::Device), TargetAccess::Write)
-        .map_err(error)?;
+    let target =
+        Target::open(fs, &item.path, Some(item.kind), TargetAccess::Write).map_err(error)?;
     // The name may lead to another one by now than when this was planned.
     let raw_device = target.identity().map_err(error)?.raw_device;
     check_protected(&item.path, options, |other| other.raw_device == raw_device)?;

@@ -27,11 +27,11 @@ pub(super) fn first_foreign(
     let Some(record) = session.record() else { return Ok(None) };
     for spec in &request.targets {
         let Some(entry) = expected.manifest.disk(&spec.disk) else { continue };
-        if session.fs.stat(&spec.path)?.is_none() {
-            continue;
-        }
         let error = |error| ReplayError::target(&spec.disk, error);
         let (fs, kind) = (session.fs.as_ref(), Some(spec.kind));
+        if !Target::may_exist(fs, &spec.path, spec.kind).map_err(error)? {
+            continue;
+        }
         let target = Target::open(fs, &spec.path, kind, TargetAccess::Write).map_err(error)?;
         let now = target.identity().map_err(error)?;
         let recorded: Option<&DiskRecord> = record.disks.iter().find(|d| d.path == spec.path);

@@ -196,7 +196,7 @@ fn check_room(
 ) -> Result<(), ReplayError> {
     let mut room = Room::default();
     for (spec, disk) in specs.iter().zip(&point.manifest.disks) {
-        if spec.kind == TargetKind::Device {
+        if spec.kind != TargetKind::Image {
             continue;
         }
         let has = session.fs.stat(&spec.path)?.map_or(0, |stat| stat.allocated_bytes);

@@ -224,7 +224,11 @@ fn check_targets(
 ) -> Result<(), ReplayError> {
     let root = repository.layout().root();
     let real_root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    for TargetSpec { disk, path, .. } in &request.targets {
+    for TargetSpec { disk, path, kind } in &request.targets {
+        if *kind == TargetKind::Export {
+            // Where its server keeps it is not known here.
+            continue;
+        }
         let folder = existing_folder(path);
         if folder.canonicalize().unwrap_or(folder).starts_with(&real_root) {
             let (disk, path, repository) = (disk.clone(), path.clone(), real_root);
@@ -305,11 +309,11 @@ pub(super) fn occupied_targets(
         if !is_needed || known.iter().any(|disk| disk.path == spec.path) {
             continue;
         }
-        if session.fs.stat(&spec.path)?.is_none() {
-            continue;
-        }
         let error = |error| ReplayError::target(&spec.disk, error);
         let (fs, kind) = (session.fs.as_ref(), Some(spec.kind));
+        if !Target::may_exist(fs, &spec.path, spec.kind).map_err(error)? {
+            continue;
+        }
         let target = Target::open(fs, &spec.path, kind, TargetAccess::Write).map_err(error)?;
         let now = target.identity().map_err(error)?;
         if !known.iter().any(|disk| disk.is_at(&now)) && !is_blank(&target, &spec.disk)? {

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use super::findings::{Findings, quoted};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
+use super::source;
 use super::types::{PlaceKind, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, Trigger};
 use super::values;
 use crate::units::Name;
 
-/// Targets of the design that are still to come.
-const LATER_TARGETS: [&str; 1] = ["nbd"];
 /// Modes of the design that are still to come.
 const LATER_MODES: [&str; 1] = ["continuous"];
 
@@ -85,10 +84,30 @@ fn target(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<Located<Target>> {
-    let place = named::place(field, &LATER_TARGETS, context, findings)?;
+    let reader = named::place_table(field, findings)?;
+    let is_file = reader.has("image").or_else(|| reader.has("device")).is_some();
+    if reader.has("nbd").is_some() && !is_file {
+        return export(reader, findings);
+    }
+    let place = named::place(field, &[], context, findings)?;
     place.reader.finish(findings);
     let value = Target { path: place.path.value, kind: place.kind };
     Some(Located { value, at: place.path.at })
+}
+
+fn export(mut reader: TableReader<'_>, findings: &mut Findings<'_>) -> Option<Located<Target>> {
+    let field = reader.field("nbd")?;
+    let address = source::nbd_address(&field, findings);
+    reader.finish(findings);
+    let address = address?;
+    if address.is_tls() {
+        let message = values::unsupported("TLS to a target");
+        let hint = "write to a unix socket or to localhost, and let a tunnel lead on from there";
+        findings.wrong_hint(&field.at, message, hint);
+        return None;
+    }
+    let value = Target { path: PathBuf::from(address.to_string()), kind: PlaceKind::Export };
+    Some(Located { value, at: field.at })
 }
 
 fn trigger(

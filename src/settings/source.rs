@@ -89,7 +89,7 @@ fn file(
     }
     let format = match (format_field, place.kind) {
         (Some(field), PlaceKind::Image) => values::choice(&field, &IMAGE_FORMATS, findings),
-        (Some(field), PlaceKind::Device) => {
+        (Some(field), PlaceKind::Device | PlaceKind::Export) => {
             let message = "`format` is only for images: a device is read as it is";
             findings.wrong_hint(&field.key_at, message, "leave out `format`");
             None
@@ -125,33 +125,36 @@ fn nbd(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<NbdSettings> {
+    let address = nbd_address(field, findings);
     let tls_field = reader.field("tls");
-    let tls_at = tls_field.as_ref().map(|field| field.key_at.clone());
+    let is_tls = address.as_ref().map(Address::is_tls);
+    if let (Some(field), Some(false)) = (&tls_field, is_tls) {
+        let message = "`tls` is of no use: the address says that the connection has none";
+        findings.wrong_hint(&field.key_at, message, "begin the address with nbds, or leave it out");
+    }
+    if let (None, Some(true)) = (&tls_field, is_tls) {
+        let message = "TLS needs the authority that signed the server's certificate";
+        let hint = "add tls = { authority = \"/etc/afterimage/nbd-ca.pem\" }";
+        findings.wrong_hint(&field.at, message, hint);
+        return None;
+    }
     let tls = match tls_field {
         Some(field) => Some(tls(&field, context, findings)?),
         None => None,
     };
-    let uri = text(field, "nbd = \"nbd://backup-host/web01\"", findings)?;
-    let address = match uri.parse::<Address>() {
-        Ok(address) => address,
+    Some(NbdSettings { address: address?, tls })
+}
+
+/// The address of an NBD export.
+pub(super) fn nbd_address(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Address> {
+    let example = "nbd = \"nbd+unix:///web01?socket=/run/web01.sock\"";
+    match text(field, example, findings)?.parse::<Address>() {
+        Ok(address) => Some(address),
         Err(error) => {
-            findings.wrong(&field.at, error.to_string());
-            return None;
+            findings.wrong_hint(&field.at, error.to_string(), format!("for example: {example}"));
+            None
         }
-    };
-    match (address.is_tls(), tls_at) {
-        (true, None) => {
-            let message = "this address wants TLS, and no certificates are named that count";
-            let hint = "add tls = { authority = \"/etc/afterimage/nbd-ca.pem\" }";
-            findings.wrong_hint(&field.at, message, hint);
-        }
-        (false, Some(at)) => {
-            let message = "`tls` is of no use: this address says that there is no TLS";
-            findings.wrong_hint(&at, message, "begin the address with nbds:// or nbds+unix://");
-        }
-        _ => {}
     }
-    Some(NbdSettings { address, tls })
 }
 
 fn tls(

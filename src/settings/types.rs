@@ -153,7 +153,7 @@ pub struct FileSettings {
 /// An export of an NBD server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NbdSettings {
-    /// Its address, an NBD URI.
+    /// Its address.
     pub address: Address,
     /// How the connection is secured; `None` where the address says that it is not.
     pub tls: Option<TlsSettings>,
@@ -226,6 +226,8 @@ pub enum PlaceKind {
     Image,
     /// A block device.
     Device,
+    /// An NBD export; its path is its address.
+    Export,
 }
 
 /// When something runs by itself.
@@ -279,8 +281,8 @@ pub enum Trigger {
 pub struct ReplicaDiskSettings {
     /// Name of the machine's disk.
     pub name: Name,
-    /// The raw image file or device that it is written to.
+    /// The raw image file, the device or the address of the NBD export that it is written to.
     pub target: PathBuf,
-    /// Which of the two it is.
+    /// Which of them it is.
     pub target_kind: PlaceKind,
 }

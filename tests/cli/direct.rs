@@ -43,7 +43,8 @@ fn a_replica_follows_its_machine_and_goes_over_to_backups_and_back() {
     assert!(third["bytes_written"].as_u64().unwrap() <= 8192, "{third}");
     assert!(third["detail"].as_str().unwrap().contains("all was compared"), "{third}");
     assert!(same(&world));
-    let status = world.json(&["status"]).expect(0);
+    // Its repository is not there yet.
+    let status = world.json(&["status"]).expect(3);
     let line = status.lines().into_iter().find(|line| line["replica"] == "standby").unwrap();
     assert_eq!((&line["state"], &line["direct"]), (&"clean".into(), &true.into()), "{line}");
 

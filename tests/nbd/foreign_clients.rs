@@ -129,7 +129,9 @@ fn qemu_reads_writes_and_compares() {
     for target in [uri.as_str(), file(&image)] {
         let mut io = Command::new("qemu-io");
         io.args(["-f", "raw"]);
-        commands.iter().for_each(|command| drop(io.args(["-c", command])));
+        for command in commands {
+            io.args(["-c", command]);
+        }
         run(io.arg(target));
     }
     run(Command::new("qemu-img").args(compare));

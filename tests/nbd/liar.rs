@@ -8,8 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub const SIZE_BYTES: u64 = 1 << 20;
-/// `IHAVEOPT`, and what begins a reply to an option.
-pub const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
+/// What begins a reply to an option.
 pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 pub const ACK: u32 = 1;
 pub const INFO: u32 = 3;
@@ -22,10 +21,7 @@ pub const SET_META_CONTEXT: u32 = 10;
 /// What a client asked for, as it came.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
-    pub command: u16,
     pub cookie: u64,
-    pub offset: u64,
-    pub len: u32,
 }
 
 /// What a scripted server does after its greeting.
@@ -153,12 +149,11 @@ pub fn request(stream: &mut UnixStream) -> Option<Asked> {
     stream.read_exact(&mut head).ok()?;
     let command = u16::from_be_bytes(head[6..8].try_into().unwrap());
     let cookie = u64::from_be_bytes(head[8..16].try_into().unwrap());
-    let offset = u64::from_be_bytes(head[16..24].try_into().unwrap());
     let len = u32::from_be_bytes(head[24..28].try_into().unwrap());
     if command == 1 {
         stream.read_exact(&mut vec![0; len as usize]).ok()?;
     }
-    Some(Asked { command, cookie, offset, len })
+    Some(Asked { cookie })
 }
 
 /// A simple reply.

@@ -1,12 +1,17 @@
 //! The NBD client and server, with real servers and clients of others, and with peers that lie.
 
+mod bad_starts;
+#[path = "../common/mod.rs"]
+mod common;
 mod exports;
 mod foreign_clients;
 mod foreign_servers;
+mod journey;
 mod liar;
 mod liars;
 mod model;
 mod peers;
+mod targets;
 mod tls;
 
 use std::process::Command;

@@ -80,26 +80,7 @@ fn forward(
     (commands, seen): (&AtomicUsize, &Mutex<Vec<String>>),
 ) -> bool {
     let mut count = 0;
-    loop {
-        let mut bytes = vec![0; 1 << 20];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let pieces = &mut [IoSliceMut::new(&mut bytes)];
-        let Ok(received) = recvmsg(client, pieces, &mut control, RecvFlags::CMSG_CLOEXEC) else {
-            return false;
-        };
-        let descriptors: Vec<OwnedFd> = control
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(rights) => Some(rights),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        bytes.truncate(received.bytes);
-        if bytes.is_empty() {
-            return false;
-        }
+    while let Some((bytes, descriptors)) = receive(client) {
         // Requests are short, and each is sent at once.
         let request: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let command = request["execute"].as_str().unwrap().to_owned();
@@ -111,13 +92,7 @@ fn forward(
             Some(Fault::Hold(held)) if held == command => continue,
             _ => {}
         }
-        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !borrowed.is_empty() {
-            assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
-        }
-        if sendmsg(server, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).is_err() {
+        if !send(server, &bytes, &descriptors) {
             return false;
         }
         if fault == Some(Fault::CutAfter(count)) {
@@ -126,4 +101,31 @@ fn forward(
             return true;
         }
     }
+    false
+}
+
+/// The next request; `None` when the client is gone.
+fn receive(client: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; 1 << 20];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let pieces = &mut [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(client, pieces, &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
+    let rights = |message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    };
+    let descriptors = control.drain().filter_map(rights).flatten().collect();
+    bytes.truncate(received.bytes);
+    (!bytes.is_empty()).then_some((bytes, descriptors))
+}
+
+fn send(server: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> bool {
+    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !borrowed.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
+    }
+    sendmsg(server, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).is_ok()
 }

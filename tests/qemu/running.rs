@@ -1,7 +1,7 @@
 //! A real guest that writes all the time.
 
 use super::lab::{DISKS, Lab};
-use super::machine::run;
+use super::machine::{run, wait_for};
 use afterimage::capture::{Bases, CaptureError, Captured, Capturer, QemuMachine};
 use afterimage::point::{Consistency, Provenance};
 use std::io::Write;
@@ -68,6 +68,8 @@ fn ten_points_of_a_guest_that_writes_equal_what_was_captured() {
         let marked = lab.machine.marked();
         assert_eq!(marked.len(), 2, "{marked:?}");
         std::fs::remove_dir_all(folder).unwrap();
+        let (disk, last) = (lab.machine.folder.join("data.raw"), counts[round]);
+        wait_for("a write of the guest", || (count(&disk) > last).then_some(()));
     }
     assert!(counts.windows(2).all(|pair| pair[0] < pair[1]), "it did not write: {counts:?}");
 }

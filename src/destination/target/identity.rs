@@ -157,6 +157,7 @@ impl TargetIdentity {
                 }
                 _ => false,
             },
+            TargetKind::Export => self.path == now.path,
         }
     }
 
@@ -173,6 +174,7 @@ impl TargetIdentity {
             match self.kind {
                 TargetKind::Image => self.image_difference(now),
                 TargetKind::Device => self.device_difference(now),
+                TargetKind::Export => self.export_difference(now),
             }
         };
         difference
@@ -190,6 +192,13 @@ impl TargetIdentity {
         }
         (self.ctime_ns != now.ctime_ns)
             .then(|| Difference::Touched { was: time(self.ctime_ns), now: time(now.ctime_ns) })
+    }
+
+    // Limit: a server keeps no times and no counters that a client could ask for, so what others
+    // wrote to an export is not seen here. Its server must let nobody else write.
+    fn export_difference(&self, now: &Self) -> Option<Difference> {
+        let shown = |it: &Self| it.path.display().to_string();
+        (self.path != now.path).then(|| Difference::Replaced { was: shown(self), now: shown(now) })
     }
 
     fn device_difference(&self, now: &Self) -> Option<Difference> {

@@ -1,24 +1,29 @@
-//! One disk of a replica: a raw image file or a block device.
+//! One disk of a replica: a raw image file, a block device or an NBD export.
 //!
 //! *Invariants*
 //! - While a target is open for writing, it is claimed: QEMU and its tools refuse it, and the
-//!   kernel refuses to mount a device. Dropping the target gives it free.
+//!   kernel refuses to mount a device. Dropping the target gives it free. Nothing claims an
+//!   export: its server must serve nobody else.
 //! - Nothing is written past the target's size; only [`Target::resize`] changes it.
 //! - Nothing is durable until [`Target::sync`] returns; after it failed the target is given up.
 
+mod error;
+mod export;
 mod identity;
 #[cfg(test)]
 mod tests;
 mod thin;
 
+pub use error::TargetError;
 pub use identity::{Difference, IdentityChange, TargetIdentity};
 pub use thin::{Background, Thinned};
 
 use crate::extent::Extent;
 use crate::fsio::{
-    DeviceActivity, DeviceClaim, DeviceClaimError, FileError, FileHandle, FileKind, FileStat,
-    FileSystem, OpenMode, QemuAccess, QemuLock, QemuLockError, parent_dir,
+    DeviceActivity, DeviceClaim, FileHandle, FileKind, FileStat, FileSystem, OpenMode, QemuAccess,
+    QemuLock, parent_dir,
 };
+use crate::nbd::Client;
 use crate::units::{Breakage, is_broken};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +37,8 @@ pub enum TargetKind {
     Image,
     /// A block device.
     Device,
+    /// An export of an NBD server; its path is the export's address.
+    Export,
 }
 
 impl std::fmt::Display for TargetKind {
@@ -39,6 +46,7 @@ impl std::fmt::Display for TargetKind {
         f.write_str(match self {
             Self::Image => "an image file",
             Self::Device => "a block device",
+            Self::Export => "an NBD export",
         })
     }
 }
@@ -52,106 +60,6 @@ pub enum TargetAccess {
     Read,
     /// Reading, whoever else uses it: what is read may belong to no point.
     ReadUnclaimed,
-}
-
-/// Why a target cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    /// The file failed.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Another program uses it.
-    #[error(transparent)]
-    Locked(#[from] QemuLockError),
-    /// The kernel has it in use.
-    #[error(transparent)]
-    Claimed(#[from] DeviceClaimError),
-    /// Nothing is there.
-    #[error(
-        "{} does not exist; bring it back, or run `afterimage config check` to see where it is \
-         configured", path.display()
-    )]
-    Missing {
-        /// The target.
-        path: PathBuf,
-    },
-    /// A new target's name is taken.
-    #[error(
-        "{} exists already and is not overwritten; move it away, or configure another target, then \
-         run this again", path.display()
-    )]
-    Exists {
-        /// The target.
-        path: PathBuf,
-    },
-    /// It cannot hold a disk.
-    #[error(
-        "{} is neither a regular file nor a block device; configure one of these as the target, \
-         then run `afterimage config check`", path.display()
-    )]
-    NotADisk {
-        /// The target.
-        path: PathBuf,
-    },
-    /// It is not what was configured.
-    #[error(
-        "{} is {found}, {expected} was expected; correct the configuration, then run \
-         `afterimage config check`", path.display()
-    )]
-    WrongKind {
-        /// The target.
-        path: PathBuf,
-        /// What it should be.
-        expected: TargetKind,
-        /// What it is.
-        found: TargetKind,
-    },
-    /// The name led to two different things.
-    #[error(
-        "{} was replaced while it was opened; nothing was written. See who does that, then run \
-         this again", path.display()
-    )]
-    Swapped {
-        /// The target.
-        path: PathBuf,
-    },
-    /// A device is smaller than its disk.
-    #[error(
-        "{} has {size_bytes} bytes, the disk needs {needed_bytes}; enlarge the device or choose \
-         another, then run this again", path.display()
-    )]
-    TooSmall {
-        /// The device.
-        path: PathBuf,
-        /// What it has.
-        size_bytes: u64,
-        /// What it must have at least.
-        needed_bytes: u64,
-    },
-    /// An access past its end.
-    #[error(
-        "{} has {size_bytes} bytes, an access ends at {end_bytes}; it was refused. Run `afterimage \
-         replicate now` for its replica, which checks the sizes again", path.display()
-    )]
-    PastTheEnd {
-        /// The target.
-        path: PathBuf,
-        /// What it has.
-        size_bytes: u64,
-        /// Where the access ends.
-        end_bytes: u64,
-    },
-}
-
-impl TargetError {
-    /// Whether trying the same again can not help.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::File(error) => error.is_permanent(),
-            Self::Locked(_) | Self::Claimed(_) | Self::Swapped { .. } => false,
-            _ => true,
-        }
-    }
 }
 
 /// What keeps others away; the kernel drops both when the process dies.
@@ -217,6 +125,9 @@ impl Target {
         expected: Option<TargetKind>,
         access: TargetAccess,
     ) -> Result<Self, TargetError> {
+        if expected == Some(TargetKind::Export) {
+            return Self::over_export(export::connect(path)?, access);
+        }
         let path = path.to_owned();
         // Look before opening: opening a pipe would wait for its other end.
         let Some(seen) = fs.stat(&path)? else {
@@ -237,6 +148,29 @@ impl Target {
             return Err(TargetError::Swapped { path });
         }
         Self::over(handle, path, found, claims)
+    }
+
+    /// The export behind a client that is connected already.
+    ///
+    /// # Errors
+    /// When it is opened for writing and is read-only, or cannot make what is written durable.
+    pub fn over_export(client: Client, access: TargetAccess) -> Result<Self, TargetError> {
+        let handle = Arc::new(export::ExportHandle::new(client, access)?);
+        let path = handle.path().to_owned();
+        Self::over(handle, path, TargetKind::Export, Claims { _qemu: None, _device: None })
+    }
+
+    /// Whether there is something at `path` that a target of this kind would overwrite.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn may_exist(
+        fs: &dyn FileSystem,
+        path: &Path,
+        kind: TargetKind,
+    ) -> Result<bool, TargetError> {
+        // Only who connects to an export learns more.
+        Ok(kind == TargetKind::Export || fs.stat(path)?.is_some())
     }
 
     /// Creates an empty image, open for writing and claimed; its name is durable. Its content is
@@ -283,15 +217,19 @@ impl Target {
 
     /// Whether it can be made to hold a disk of `needed_bytes`, without changing anything.
     pub fn check_room(&self, needed_bytes: u64) -> Result<(), TargetError> {
-        let size_bytes = self.size();
-        if self.kind == TargetKind::Image || needed_bytes <= size_bytes {
-            return Ok(());
+        let (path, size_bytes) = (self.path.clone(), self.size());
+        match self.kind {
+            TargetKind::Image => Ok(()),
+            TargetKind::Device if needed_bytes <= size_bytes => Ok(()),
+            TargetKind::Device => Err(TargetError::TooSmall { path, size_bytes, needed_bytes }),
+            // Who starts a guest from it has no other way to know how long the disk is.
+            TargetKind::Export if needed_bytes == size_bytes => Ok(()),
+            TargetKind::Export => Err(TargetError::WrongSize { path, size_bytes, needed_bytes }),
         }
-        Err(TargetError::TooSmall { path: self.path.clone(), size_bytes, needed_bytes })
     }
 
     /// Gives an image exactly `size_bytes`; what it gains reads as zeros. A device must be as
-    /// large at least, and stays as it is.
+    /// large at least, an export exactly, and both stay as they are.
     pub fn resize(&self, size_bytes: u64) -> Result<(), TargetError> {
         self.check_room(size_bytes)?;
         if self.kind == TargetKind::Image && size_bytes != self.size() {
@@ -311,7 +249,7 @@ impl Target {
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>, TargetError> {
         // A device's sizes and holes are not those of a file: all of it is looked at.
         match self.kind {
-            TargetKind::Image => Ok(self.handle.next_data(offset)?),
+            TargetKind::Image | TargetKind::Export => Ok(self.handle.next_data(offset)?),
             TargetKind::Device => Ok((offset < self.size()).then_some(offset)),
         }
     }
@@ -386,7 +324,7 @@ impl Target {
             ctime_ns: stat.ctime_ns,
             raw_device: stat.raw_device,
             activity: match self.kind {
-                TargetKind::Image => None,
+                TargetKind::Image | TargetKind::Export => None,
                 TargetKind::Device => DeviceActivity::of(stat.raw_device),
             },
         })

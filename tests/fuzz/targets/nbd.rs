@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Size of the disk that the server serves, in bytes.
-const DISK_BYTES: usize = 64 << 10;
+const DISK_BYTES: usize = 16 << 10;
 /// How much of an export is looked at.
-const LOOK_BYTES: u64 = 64 << 10;
+const LOOK_BYTES: u64 = 16 << 10;
 
 /// A peer that says what was written down, whatever it is told.
 struct Tape(Cursor<Vec<u8>>);
