@@ -83,7 +83,7 @@ impl Scene {
         assert!(matches!(record.state, State::Clean { .. }), "{what}: {:?}", record.state);
         let base = &record.direct.as_ref().unwrap().bases[&name("root")];
         let DiskBase::Snapshot { token } = base else { panic!("{what}: {base:?}") };
-        assert_eq!(self.machine.kept(), [token.clone()], "{what}");
+        assert_eq!(self.machine.kept(), std::slice::from_ref(token), "{what}");
     }
 
     fn verify(&self) -> Result<DirectVerdict, VerifyError> {

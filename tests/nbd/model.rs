@@ -74,7 +74,9 @@ fn take_step(client: &Client, export: &MemoryExport, model: &mut [u8], step: Ste
         Step::Write(at, len, seed) => {
             let bytes = noise(seed, len as usize);
             let done = client.write_all_at(&bytes, at);
-            check(part(model, at, len), done).map(|part| part.copy_from_slice(&bytes));
+            if let Some(part) = check(part(model, at, len), done) {
+                part.copy_from_slice(&bytes);
+            }
         }
         Step::WriteDurably(at, len, seed) => {
             let before = export.flushes.load(Ordering::Relaxed);
@@ -88,11 +90,15 @@ fn take_step(client: &Client, export: &MemoryExport, model: &mut [u8], step: Ste
         Step::Zero(at, len) => {
             let range = Extent::between(at, at + len);
             let done = client.write_zeroes(range, Zeroing::MayUnmap);
-            check(part(model, at, len), done).map(|part| part.fill(0));
+            if let Some(part) = check(part(model, at, len), done) {
+                part.fill(0);
+            }
         }
         Step::Trim(at, len) => {
             let done = client.trim(Extent::between(at, at + len));
-            check(part(model, at, len), done).map(|part| part.fill(0));
+            if let Some(part) = check(part(model, at, len), done) {
+                part.fill(0);
+            }
         }
         Step::Flush => {
             let before = export.flushes.load(Ordering::Relaxed);
