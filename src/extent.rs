@@ -1,5 +1,7 @@
 //! Byte ranges of a disk.
 
+use std::ops::Range;
+
 /// A byte range. Invariant: `start + len` fits in 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Extent {
@@ -86,6 +88,29 @@ pub fn outside(extents: &[Extent], told: &[Extent]) -> Vec<Extent> {
     rest
 }
 
+/// What is compared as one, in bytes, and where it begins on the disk: the block of nearly all file
+/// systems.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Runs of blocks of `content` that differ from what is `held` in its place, both from the byte
+/// `start` of a disk on. Where nothing is held, it differs.
+pub fn differing_blocks(start: u64, held: &[u8], content: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut at = 0;
+    while at < content.len() {
+        let into = (start + at as u64) % BLOCK_BYTES;
+        let end = content.len().min(at + (BLOCK_BYTES - into) as usize);
+        if held.get(at..end) != content.get(at..end) {
+            match runs.last_mut() {
+                Some(run) if run.end == at => run.end = end,
+                _ => runs.push(at..end),
+            }
+        }
+        at = end;
+    }
+    runs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +139,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_left_out_is_the_same_and_little_more_is_told(
+            start in 0..10_000_u64,
+            len in 1..40_000_usize,
+            changes in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let held = crate::testing::noise(start, len);
+            let mut content = held.clone();
+            for change in &changes {
+                content[change.index(len)] ^= 1;
+            }
+            let runs = differing_blocks(start, &held, &content);
+            let mut redone = held.clone();
+            for run in &runs {
+                redone[run.clone()].copy_from_slice(&content[run.clone()]);
+            }
+            prop_assert_eq!(redone, content);
+            let told: usize = runs.iter().map(Range::len).sum();
+            prop_assert!(told <= changes.len() * BLOCK_BYTES as usize);
+            prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
+        }
+
         #[test]
         fn what_is_outside_is_in_the_one_and_not_in_the_other(
             all in prop::collection::vec((1..9_u64, 1..9_u64), 0..12),

@@ -3,15 +3,13 @@
 
 use super::base::Base;
 use super::{BackupError, Context};
-use crate::extent::{Extent, outside, push_joined};
+use crate::extent::{Extent, differing_blocks, outside, push_joined};
 use crate::point::{ContentReader, SpanChange, TreeRef, diff_spans, differing_leaves};
 use crate::source::{Source, Untold};
 use crate::units::{MIB, Name};
 
 /// Compared at once, in bytes.
 const PIECE_BYTES: u64 = MIB;
-/// What is compared as one, in bytes: what most sources tell of at least.
-const BLOCK_BYTES: u64 = 4096;
 
 /// A disk that was read in full although it was told where it can have changed since `base`.
 pub(super) struct Claim {
@@ -60,13 +58,8 @@ pub(super) fn find(
 }
 
 fn compare(untold: &mut Untold, piece: Extent, old: &[u8], now: &[u8]) {
-    let mut at = piece.start();
-    while at < piece.end() {
-        let end = ((at / BLOCK_BYTES + 1) * BLOCK_BYTES).min(piece.end());
-        let range = (at - piece.start()) as usize..(end - piece.start()) as usize;
-        if old[range.clone()] != now[range] {
-            untold.add(Extent::between(at, end));
-        }
-        at = end;
+    for run in differing_blocks(piece.start(), old, now) {
+        let start = piece.start() + run.start as u64;
+        untold.add(Extent::between(start, start + run.len() as u64));
     }
 }

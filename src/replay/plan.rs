@@ -104,6 +104,67 @@ pub enum PlanConflict {
     },
 }
 
+/// Where a replica is, whatever it is fed from.
+pub(super) enum Standing<'a> {
+    /// It is to be made, and nothing is in the way.
+    New,
+    /// What it holds is not known: everything must be compared.
+    Unsure {
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// It is as it was left.
+    At {
+        /// What its superblock says.
+        record: &'a ReplicaRecord,
+        /// The point, or the capture.
+        at: PointRef,
+    },
+}
+
+/// Finds out where a replica is, that is to hold these `disks` of `of`; `is_ours` says to whom it
+/// belongs.
+///
+/// # Errors
+/// [`PlanConflict`], with the evidence.
+pub(super) fn standing<'a, 'd>(
+    observed: &Observed<'a>,
+    is_ours: impl Fn(&ReplicaRecord) -> Result<(), PlanConflict>,
+    disks: impl Iterator<Item = &'d Name>,
+    of: impl Fn() -> String,
+) -> Result<Standing<'a>, PlanConflict> {
+    if let Some(record) = observed.record {
+        is_ours(record)?;
+        if let State::Promoted { point } = &record.state {
+            return Err(PlanConflict::Promoted { point: *point });
+        }
+    }
+    check_disks(observed, disks, of)?;
+    check_occupied(observed)?;
+    let unsure = |reason: String| Ok(Standing::Unsure { reason });
+    let Some(record) = observed.record else {
+        return match observed.occupied {
+            [] => Ok(Standing::New),
+            _ => unsure("its targets were adopted".to_owned()),
+        };
+    };
+    let at = match &record.state {
+        State::Seeding { .. } => return unsure("its copy was not complete".to_owned()),
+        State::Clean { point } => *point,
+        State::Applying { .. } | State::Promoted { .. } => {
+            let why = observed.unfinished.unwrap_or("its journal was not redone");
+            return unsure(format!("an interrupted update cannot be finished: {why}"));
+        }
+    };
+    if let Some(change) = observed.changed {
+        return unsure(change.to_string());
+    }
+    if let Some((disk, path)) = observed.disks.iter().find(|disk| has_moved(record, disk)) {
+        return unsure(format!("the target of disk {disk} is {} now", path.display()));
+    }
+    Ok(Standing::At { record, at })
+}
+
 /// Decides. `sync_point` is the point that the replica is at, if the repository still has it.
 ///
 /// # Errors
@@ -115,41 +176,24 @@ pub fn plan(
     sync_point: Option<&Point>,
     newest: &Point,
 ) -> Result<Plan, PlanConflict> {
-    let Some(record) = observed.record else {
-        check_disks(observed, newest)?;
-        check_occupied(observed)?;
-        return Ok(match observed.occupied {
-            [] => Plan::Seed,
-            _ => Plan::Repair { reason: "its targets were adopted".to_owned() },
-        });
-    };
-    let is_other = record.repository != repository && record.repository != NO_REPOSITORY;
-    if &record.machine != machine || is_other {
-        return Err(PlanConflict::OtherOwner {
-            was: format!("machine {} of repository {}", record.machine, record.repository),
-            is: format!("machine {machine} of repository {repository}"),
-        });
-    }
-    if let State::Promoted { point } = &record.state {
-        return Err(PlanConflict::Promoted { point: *point });
-    }
-    check_disks(observed, newest)?;
-    check_occupied(observed)?;
-    let repair = |reason: String| Ok(Plan::Repair { reason });
-    let at = match &record.state {
-        State::Seeding { .. } => return repair("its copy was not complete".to_owned()),
-        State::Clean { point } => *point,
-        State::Applying { .. } | State::Promoted { .. } => {
-            let why = observed.unfinished.unwrap_or("its journal was not redone");
-            return repair(format!("an interrupted update cannot be finished: {why}"));
+    let is_ours = |record: &ReplicaRecord| {
+        let is_other = record.repository != repository && record.repository != NO_REPOSITORY;
+        match &record.machine == machine && !is_other {
+            true => Ok(()),
+            false => Err(PlanConflict::OtherOwner {
+                was: format!("machine {} of repository {}", record.machine, record.repository),
+                is: format!("machine {machine} of repository {repository}"),
+            }),
         }
     };
-    if let Some(change) = observed.changed {
-        return repair(change.to_string());
-    }
-    if let Some((disk, path)) = observed.disks.iter().find(|disk| has_moved(record, disk)) {
-        return repair(format!("the target of disk {disk} is {} now", path.display()));
-    }
+    let disks = newest.manifest.disks.iter().map(|disk| &disk.name);
+    let of = || format!("point {}", newest.id.short());
+    let (record, at) = match standing(observed, is_ours, disks, of)? {
+        Standing::New => return Ok(Plan::Seed),
+        Standing::Unsure { reason } => return Ok(Plan::Repair { reason }),
+        Standing::At { record, at } => (record, at),
+    };
+    let repair = |reason: String| Ok(Plan::Repair { reason });
     if record.direct.is_some() {
         // What it holds is in no repository. No replica goes back by itself.
         return match newest.manifest.time > at.time {
@@ -177,12 +221,12 @@ fn is_newer(newest: &Point, at: PointRef) -> bool {
     newest.id != at.id && (sequence > at.sequence || time > at.time)
 }
 
-pub(super) fn has_moved(record: &ReplicaRecord, (name, path): &(Name, PathBuf)) -> bool {
+fn has_moved(record: &ReplicaRecord, (name, path): &(Name, PathBuf)) -> bool {
     record.disks.iter().any(|disk| &disk.name == name && &disk.path != path)
 }
 
 /// Nothing that the replica does not know is overwritten unasked.
-pub(super) fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict> {
+fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict> {
     match (observed.occupied.first(), observed.foreign) {
         _ if observed.adopt => Ok(()),
         (Some(path), _) => Err(PlanConflict::Occupied { path: path.clone() }),
@@ -191,14 +235,15 @@ pub(super) fn check_occupied(observed: &Observed<'_>) -> Result<(), PlanConflict
     }
 }
 
-fn check_disks(observed: &Observed<'_>, newest: &Point) -> Result<(), PlanConflict> {
+fn check_disks<'d>(
+    observed: &Observed<'_>,
+    mut disks: impl Iterator<Item = &'d Name>,
+    of: impl Fn() -> String,
+) -> Result<(), PlanConflict> {
     let has_target = |name: &Name| observed.disks.iter().any(|(disk, _)| disk == name);
-    match newest.manifest.disks.iter().find(|disk| !has_target(&disk.name)) {
+    match disks.find(|name| !has_target(name)) {
         None => Ok(()),
-        Some(disk) => Err(PlanConflict::DiskWithoutTarget {
-            disk: disk.name.clone(),
-            of: format!("point {}", newest.id.short()),
-        }),
+        Some(disk) => Err(PlanConflict::DiskWithoutTarget { disk: disk.clone(), of: of() }),
     }
 }
 

@@ -5,10 +5,8 @@
 //! left out was read from the target, which is known to be durably at its sync point.
 
 use crate::destination::Target;
+use crate::extent::differing_blocks;
 use std::ops::Range;
-
-/// What is compared, in bytes, and where it begins on the disk: the block of nearly all file systems.
-const BLOCK_BYTES: u64 = 4096;
 
 /// Compares content with a target. One for each disk.
 #[derive(Debug)]
@@ -36,55 +34,6 @@ impl<'a> Spare<'a> {
             }
             // What cannot be read is written.
             _ => std::iter::once(0..content.len()).collect(),
-        }
-    }
-}
-
-/// Runs of blocks that differ, of two contents of the same length that belong at `start`. Where
-/// nothing is `held`, all of it differs.
-pub(super) fn differing_blocks(start: u64, held: &[u8], content: &[u8]) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    let mut at = 0;
-    while at < content.len() {
-        let into = (start + at as u64) % BLOCK_BYTES;
-        let end = content.len().min(at + (BLOCK_BYTES - into) as usize);
-        if held.get(at..end) != content.get(at..end) {
-            match runs.last_mut() {
-                Some(run) if run.end == at => run.end = end,
-                _ => runs.push(at..end),
-            }
-        }
-        at = end;
-    }
-    runs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn what_is_left_out_is_the_same_and_little_more_is_told(
-            start in 0..10_000_u64,
-            len in 1..40_000_usize,
-            changes in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
-        ) {
-            let held = crate::testing::noise(start, len);
-            let mut content = held.clone();
-            for change in &changes {
-                content[change.index(len)] ^= 1;
-            }
-            let runs = differing_blocks(start, &held, &content);
-            let mut redone = held.clone();
-            for run in &runs {
-                redone[run.clone()].copy_from_slice(&content[run.clone()]);
-            }
-            prop_assert_eq!(redone, content);
-            let told: usize = runs.iter().map(Range::len).sum();
-            prop_assert!(told <= changes.len() * BLOCK_BYTES as usize);
-            prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
         }
     }
 }

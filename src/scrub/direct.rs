@@ -8,7 +8,7 @@ use crate::destination::{
     DirectFeed, DiskRecord, PointRef, ReplicaHome, ReplicaRecord, State, Superblock, Target,
     TargetKind,
 };
-use crate::extent::{Extent, outside, push_joined};
+use crate::extent::{Extent, differing_blocks, outside, push_joined};
 use crate::fsio::{FileLock, FileSystem, LockHolder, LockMode};
 use crate::progress::Progress;
 use crate::source::{Changed, Source};
@@ -18,8 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one worker reads at once, in bytes.
 const PIECE_BYTES: u64 = 4 * MIB;
-/// What is compared as one, in bytes.
-const BLOCK_BYTES: usize = 4096;
 /// Differing ranges that are kept one by one; further ones only count.
 const DIFFERENCES_MAX: usize = 10_000;
 
@@ -175,20 +173,15 @@ impl Compare<'_> {
             self.source.read_exact_at(part, data.start()).map_err(source)?;
             self.progress.add_read(data.len());
         }
-        held.clear();
-        held.resize(content.len(), 0);
         // A target that is shorter cannot be read to the end: what it lacks counts as different.
         let there = self.target.size().saturating_sub(piece.start()).min(piece.len()) as usize;
-        let read = self.target.read_exact_at(&mut held[..there], piece.start());
+        held.clear();
+        held.resize(there, 0);
+        let read = self.target.read_exact_at(held, piece.start());
         read.map_err(|error| VerifyError::target(&self.disk.name, error))?;
-        let mut at = 0;
-        while at < content.len() {
-            let end = content.len().min(at + BLOCK_BYTES);
-            if end > there || content[at..end] != held[at..end] {
-                let start = piece.start() + at as u64;
-                self.differs(Extent::between(start, piece.start() + end as u64));
-            }
-            at = end;
+        for run in differing_blocks(piece.start(), held, content) {
+            let start = piece.start() + run.start as u64;
+            self.differs(Extent::between(start, start + run.len() as u64));
         }
         self.progress.add_done(piece.len());
         Ok(())

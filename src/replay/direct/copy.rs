@@ -2,10 +2,9 @@
 
 use super::delta::{next_data, read_thin};
 use crate::destination::{Background, Target};
-use crate::extent::{Extent, outside};
+use crate::extent::{Extent, differing_blocks, outside};
 use crate::progress::Progress;
 use crate::replay::ReplayError;
-use crate::replay::spare::differing_blocks;
 use crate::source::{Source, Untold};
 use crate::units::{MIB, Name};
 use crate::workers::in_parallel;

@@ -5,11 +5,10 @@ use crate::chunk::is_zero;
 use crate::destination::{
     JournalDisk, JournalHeader, JournalRef, JournalWriter, ReplicaRecord, Target,
 };
-use crate::extent::Extent;
+use crate::extent::{Extent, differing_blocks};
 use crate::progress::Progress;
 use crate::replay::ReplayError;
 use crate::replay::session::ReplicaSession;
-use crate::replay::spare::differing_blocks;
 use crate::source::{ChangedExtents, Source};
 use crate::units::{MIB, Name, PointId};
 

@@ -1,10 +1,10 @@
 //! What to do with a replica that is fed straight from its machine: a pure function of what is
 //! known of it; and whether a target may be somebody else's.
 
-use crate::destination::{DiskRecord, PointRef, State, Target, TargetAccess};
+use crate::destination::{DiskRecord, PointRef, ReplicaRecord, Target, TargetAccess};
 use crate::replay::ReplayError;
 use crate::replay::ownership::is_blank;
-use crate::replay::plan::{Observed, PlanConflict, check_occupied, has_moved};
+use crate::replay::plan::{Observed, PlanConflict, Standing, standing};
 use crate::replay::session::{ReplicaSession, TargetSpec};
 use crate::source::Source;
 use crate::units::Name;
@@ -39,40 +39,20 @@ pub fn plan_direct(
     machine: &Name,
     captured: &[CapturedSize<'_>],
 ) -> Result<DirectPlan, PlanConflict> {
-    let Some(record) = observed.record else {
-        check_disks(observed, captured)?;
-        check_occupied(observed)?;
-        return Ok(match observed.occupied {
-            [] => DirectPlan::Seed,
-            _ => DirectPlan::Repair { reason: "its targets were adopted".to_owned() },
-        });
-    };
-    if &record.machine != machine {
-        return Err(PlanConflict::OtherOwner {
+    let is_ours = |record: &ReplicaRecord| match &record.machine == machine {
+        true => Ok(()),
+        false => Err(PlanConflict::OtherOwner {
             was: format!("machine {}", record.machine),
             is: format!("machine {machine}"),
-        });
-    }
-    if let State::Promoted { point } = &record.state {
-        return Err(PlanConflict::Promoted { point: *point });
-    }
-    check_disks(observed, captured)?;
-    check_occupied(observed)?;
-    let repair = |reason: String| Ok(DirectPlan::Repair { reason });
-    let from = match &record.state {
-        State::Seeding { .. } => return repair("its copy was not complete".to_owned()),
-        State::Clean { point } => *point,
-        State::Applying { .. } | State::Promoted { .. } => {
-            let why = observed.unfinished.unwrap_or("its journal was not redone");
-            return repair(format!("an interrupted update cannot be finished: {why}"));
-        }
+        }),
     };
-    if let Some(change) = observed.changed {
-        return repair(change.to_string());
-    }
-    if let Some((disk, path)) = observed.disks.iter().find(|disk| has_moved(record, disk)) {
-        return repair(format!("the target of disk {disk} is {} now", path.display()));
-    }
+    let disks = captured.iter().map(|(name, _)| *name);
+    let (record, from) = match standing(observed, is_ours, disks, || "the machine".to_owned())? {
+        Standing::New => return Ok(DirectPlan::Seed),
+        Standing::Unsure { reason } => return Ok(DirectPlan::Repair { reason }),
+        Standing::At { record, at } => (record, at),
+    };
+    let repair = |reason: String| Ok(DirectPlan::Repair { reason });
     if record.direct.is_none() {
         return repair("it was fed from backups before".to_owned());
     }
@@ -81,17 +61,6 @@ pub fn plan_direct(
         Ok(DirectPlan::Replay { from })
     } else {
         repair("the machine's disks are others, or of another size, now".to_owned())
-    }
-}
-
-fn check_disks(observed: &Observed<'_>, captured: &[CapturedSize<'_>]) -> Result<(), PlanConflict> {
-    let has_target = |name: &Name| observed.disks.iter().any(|(disk, _)| disk == name);
-    match captured.iter().find(|(name, _)| !has_target(name)) {
-        None => Ok(()),
-        Some((disk, _)) => Err(PlanConflict::DiskWithoutTarget {
-            disk: (*disk).clone(),
-            of: "the machine".to_owned(),
-        }),
     }
 }
 
