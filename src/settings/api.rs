@@ -43,9 +43,10 @@ pub(super) fn read(
     folder: &Path,
     findings: &mut Findings<'_>,
 ) -> Option<ApiDraft> {
-    root.has("api")?;
-    let unread = Some(ApiDraft { settings: None, key: None });
-    let Some(mut reader) = named::section(root, "api", findings) else { return unread };
+    let is_there = root.has("api").is_some();
+    let Some(mut reader) = named::section(root, "api", findings) else {
+        return is_there.then_some(ApiDraft { settings: None, key: None });
+    };
     let listen_field = reader.required("listen", LISTEN_HINT);
     let listen_at = listen_field.as_ref().map(|field| field.at.clone());
     let listen = listen_field.and_then(|field| listen(&field, findings));

@@ -99,7 +99,7 @@ pub(super) fn elements<'a>(
     match elements.len() {
         0 => {
             let message = format!("`{}` is an empty list", field.key);
-            findings.wrong_hint(&field.at, message, format!("leave it out, or name a {one}"));
+            findings.wrong_hint(&field.at, message, format!("name a {one}"));
             None
         }
         count if count > LIST_MAX => {
