@@ -1,6 +1,6 @@
 //! What is right in the file, but does less than the user may expect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::crosscheck::Drafts;
 use super::findings::Findings;
@@ -37,10 +37,10 @@ fn pruning(drafts: &Drafts, findings: &mut Findings<'_>) {
         .map(|repository| (&repository.name.value, repository.upkeep.prune.is_some()))
         .collect();
     let mut unpruned = Kind::default();
-    let mut keeping: Vec<&Name> = Vec::new();
+    let mut keeping: BTreeSet<&Name> = BTreeSet::new();
     for machine in &drafts.machines {
         let (Some(keep), Some(repository)) = (&machine.keep, &machine.repository) else { continue };
-        keeping.push(&repository.value);
+        keeping.insert(&repository.value);
         if pruned.get(&repository.value) == Some(&false) {
             unpruned.add(machine.name.value.as_str(), &keep.at);
         }
@@ -57,7 +57,7 @@ fn pruning(drafts: &Drafts, findings: &mut Findings<'_>) {
     for repository in &drafts.repositories {
         let Some(prune) = &repository.upkeep.prune else { continue };
         let name = repository.name.value.as_str();
-        if !keeping.contains(&&repository.name.value) {
+        if !keeping.contains(&repository.name.value) {
             useless.add(name, &prune.at);
         } else if repository.upkeep.gc.is_none() {
             uncollected.add(name, &prune.at);
@@ -197,7 +197,7 @@ fn timing(drafts: &Drafts, slots: &mut Slots, findings: &mut Findings<'_>) {
 fn telling(drafts: &Drafts, findings: &mut Findings<'_>) {
     let notify = &drafts.notify;
     let wants =
-        |kinds: &std::collections::BTreeSet<NotifyKind>| kinds.contains(&NotifyKind::Report);
+        |kinds: &BTreeSet<NotifyKind>| kinds.contains(&NotifyKind::Report);
     if let Some(report) = &notify.report
         && !notify.receivers().any(|on| wants(&on.kinds))
     {
