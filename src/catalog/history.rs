@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::verified::MIGRATION),
     Migration::Sql(super::sources::MIGRATION),
     Migration::Sql(super::tracking::MIGRATION),
+    Migration::Sql(super::slots::MIGRATION),
 ];
 
 /// The database of runs.
@@ -114,11 +115,7 @@ impl History {
                 "SELECT EXISTS (SELECT 1 FROM run
                  WHERE kind = ?1 AND machine = ?2 AND replica IS ?3
                  AND record ->> '$.status' IN ('completed', 'skipped'))",
-                params![
-                    kind.word(),
-                    machine.as_str(),
-                    replica.map(Name::as_str)
-                ],
+                params![kind.word(), machine.as_str(), replica.map(Name::as_str)],
                 |row| row.get(0),
             )
         })
@@ -171,8 +168,8 @@ pub(super) fn put_run(
     record: &RunRecord,
     json: &str,
 ) -> rusqlite::Result<()> {
-    let mut put = transaction
-        .prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let mut put =
+        transaction.prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     put.execute(params![
         &record.id.0[..],
         record.kind.word(),

@@ -4,9 +4,7 @@
 
 use super::documents::check_manifest;
 use super::world::{self, World};
-use afterimage::catalog::{
-    Catalog, History, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus,
-};
+use afterimage::catalog::{Catalog, History, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus};
 use afterimage::store::{
     Encoding, ObjectIndex, ObjectKind, PackEntry, PackKind, PackRecord, Repository,
 };
