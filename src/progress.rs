@@ -39,7 +39,17 @@ pub struct Progress {
 }
 
 /// A moment's values of [`Progress`], in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 pub struct Counts {
     /// Read from sources, replicas or the repository.
     #[serde(rename = "bytes_read")]

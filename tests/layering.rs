@@ -27,7 +27,8 @@ const VERBS: [&str; 7] = ["backup", "replay", "recover", "scrub", "retain", "tra
 /// Faces that only know nouns and, of these, those before.
 const PLAIN_FACES: [&str; 3] = ["settings", "schedule", "report"];
 /// Faces that know everything before them, in this order.
-const TOP_FACES: [&str; 3] = ["operations", "demo", "cli"];
+const TOP_FACES: [&str; 8] =
+    ["operations", "notify", "metrics", "daemon", "api", "client", "demo", "cli"];
 /// For tests: knows nouns, and only tests know it.
 const TESTING: &str = "testing";
 
