@@ -181,5 +181,5 @@ impl ClockWatch {
 /// By how much more the wall clock went on than the time since the system started did.
 fn between(from: Now, to: Now) -> SignedDuration {
     let boot = SignedDuration::try_from(to.boot.saturating_sub(from.boot));
-    to.wall.duration_since(from.wall) - boot.unwrap_or(SignedDuration::MAX)
+    to.wall.duration_since(from.wall).saturating_sub(boot.unwrap_or(SignedDuration::MAX))
 }

@@ -211,8 +211,8 @@ impl Segment {
     }
 }
 
-fn instant_s(instant: Timestamp) -> i64 {
-    // Down, also before 1970.
+/// The whole seconds since 1970, rounded down also before it.
+pub(super) fn instant_s(instant: Timestamp) -> i64 {
     instant.as_nanosecond().div_euclid(1_000_000_000) as i64
 }
 

@@ -86,7 +86,7 @@ impl TaskState {
 
 /// `instant` without its part of a second.
 fn whole(instant: Timestamp) -> Timestamp {
-    Timestamp::from_second(instant.as_second()).unwrap_or(instant)
+    Timestamp::from_second(super::due::instant_s(instant)).unwrap_or(instant)
 }
 
 impl Planner {
@@ -257,12 +257,23 @@ impl Planner {
         let far = self.now.wall.checked_add(DAY).unwrap_or(Timestamp::MAX);
         if self.tasks.iter().any(|state| state.decided > far) {
             let after = whole(self.now.wall);
+            self.end_pending_skips(after);
             self.pending.push(Decision::SetAside { after });
             for state in &mut self.tasks {
                 state.decided = state.decided.min(after);
                 state.claimed = state.claimed.filter(|due| *due <= after);
                 state.retry = state.retry.filter(|retry| retry.due <= after);
                 state.trigger = state.trigger.map(|_| TriggerState { due: after, at: after });
+            }
+        }
+    }
+
+    /// What is still to be told of slots after `after` is not, because those are set aside.
+    fn end_pending_skips(&mut self, after: Timestamp) {
+        self.pending.retain(|it| !matches!(it, Decision::Skip(skip) if skip.first > after));
+        for decision in &mut self.pending {
+            if let Decision::Skip(skip) = decision {
+                skip.last = skip.last.min(after);
             }
         }
     }
