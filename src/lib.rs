@@ -65,6 +65,8 @@ pub mod report;
 
 pub mod operations;
 
+pub mod notify;
+
 pub mod demo;
 
 pub mod cli;

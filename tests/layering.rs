@@ -27,7 +27,7 @@ const VERBS: [&str; 7] = ["backup", "replay", "recover", "scrub", "retain", "tra
 /// Faces that only know nouns and, of these two, the one before.
 const PLAIN_FACES: [&str; 2] = ["settings", "report"];
 /// Faces that know everything before them, in this order.
-const TOP_FACES: [&str; 3] = ["operations", "demo", "cli"];
+const TOP_FACES: [&str; 4] = ["operations", "notify", "demo", "cli"];
 /// For tests: knows nouns, and only tests know it.
 const TESTING: &str = "testing";
 
