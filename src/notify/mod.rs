@@ -36,7 +36,7 @@ pub use worker::{TRIED_FOR, wait_after};
 
 use crate::catalog::{ChannelRecord, History, OutboxMessage, Told};
 use crate::settings::{NotifyKind, NotifySettings};
-use crate::units::NotificationId;
+use crate::units::{NotificationId, readable};
 use channel::Channel;
 use jiff::Timestamp;
 use report::channel_line;
@@ -367,7 +367,7 @@ fn messages(
 fn open_lines(conditions: &BTreeMap<ConditionKey, Condition>) -> Vec<ReportLine> {
     let line = |condition: &Condition| {
         let wrong = condition.wrong.as_ref()?;
-        let (subject, text) = (condition.key.title(wrong.severity), wrong.text.clone());
+        let (subject, text) = (condition.key.title(wrong.severity), readable(&wrong.text));
         Some(ReportLine { subject, time: condition.since, text })
     };
     conditions.values().filter_map(line).collect()

@@ -1,11 +1,14 @@
 //! Notifications, to real servers over TLS: HTTP and SMTP.
 
-mod certificates;
+#[path = "../common/mod.rs"]
+mod common;
 mod conditions;
 mod http_server;
+mod killed;
 mod mails;
 mod notifier;
-mod report;
+mod reports;
 mod site;
 mod smtp_server;
+mod stream;
 mod webhooks;
