@@ -65,7 +65,8 @@ impl Sender {
     }
 }
 
-/// Tells people of what is wrong. Dropped, it stops at once, and nothing is lost.
+/// Tells people of what is wrong. Dropped, it stops within seconds, and nothing
+/// is lost.
 #[derive(Debug)]
 pub struct Notifier {
     sender: Sender,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
 /// How long a message is tried.
@@ -20,13 +20,16 @@ const WAIT_MIN: SignedDuration = SignedDuration::from_secs(10);
 /// The longest wait.
 const WAIT_MAX: SignedDuration = SignedDuration::from_mins(30);
 
+/// How long attempts that are under way may go on when the thread is to end.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The wait after so many attempts that failed in a row.
 pub fn wait_after(failures: u32) -> SignedDuration {
     let doubled = 2_i32.saturating_pow(failures.saturating_sub(1));
     WAIT_MIN.checked_mul(doubled).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX))
 }
 
-/// The thread. Dropped, it stops at once; what was not acknowledged stays in the outbox.
+/// The thread. Dropped, it stops within seconds; what was not acknowledged stays in the outbox.
 #[derive(Debug)]
 pub(super) struct Worker {
     /// The time, as the daemon tells it.
@@ -92,11 +95,17 @@ async fn serve(
     loop {
         let channels = Arc::clone(&wanted.borrow_and_update());
         let mut loops = JoinSet::new();
+        // Attempts that are under way hold it.
+        let gate = Arc::new(RwLock::new(()));
         for channel in channels.iter().cloned() {
             let outbox = Outbox { name: channel.name(), channel, longest };
-            loops.spawn(outbox.empty(Arc::clone(&history), clock.clone()));
+            loops.spawn(outbox.empty(Arc::clone(&history), clock.clone(), Arc::clone(&gate)));
         }
         let changed = wanted.changed().await;
+        // Whoever is about to acknowledge a message need not get it twice. No attempt begins
+        // meanwhile: a writer waits.
+        let ended = tokio::time::timeout(GRACE, gate.write()).await;
+        drop(ended);
         loops.shutdown().await;
         if changed.is_err() {
             return;
@@ -124,7 +133,12 @@ struct Outbox {
 
 impl Outbox {
     /// Hands over what is due, each time that it is woken, until the clock is gone.
-    async fn empty(self, history: Arc<History>, mut clock: watch::Receiver<Timestamp>) {
+    async fn empty(
+        self,
+        history: Arc<History>,
+        mut clock: watch::Receiver<Timestamp>,
+        gate: Arc<RwLock<()>>,
+    ) {
         // Noted before anything else is tried: a history that fails must not make a storm of one
         // message.
         let mut made: Option<Made> = None;
@@ -134,9 +148,15 @@ impl Outbox {
                 Some(attempt) => self.note(&history, attempt, now).map(|()| made = None),
                 None => match self.due(&history, now) {
                     Ok(Some((message, record))) => {
+                        let under_way = gate.read().await;
                         let outcome = self.attempt(&message, now).await;
-                        made = Some(Made { message, record, outcome });
-                        continue;
+                        let attempt = Made { message, record, outcome };
+                        let noted = self.note(&history, &attempt, *clock.borrow());
+                        drop(under_way);
+                        if noted.is_err() {
+                            made = Some(attempt);
+                        }
+                        noted
                     }
                     Ok(None) if clock.changed().await.is_err() => return,
                     Ok(None) => continue,
