@@ -67,6 +67,8 @@ pub mod operations;
 
 pub mod notify;
 
+pub mod daemon;
+
 pub mod demo;
 
 pub mod cli;
