@@ -31,6 +31,7 @@ mod schema;
 mod second;
 mod sources;
 mod sync;
+mod tally;
 mod tracking;
 mod verified;
 
@@ -49,5 +50,6 @@ pub use runs::RunFilter;
 pub use second::SecondCatalog;
 pub use sources::SourcesAt;
 pub use sync::SyncReport;
+pub use tally::RunCount;
 pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};

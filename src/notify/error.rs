@@ -20,6 +20,14 @@ pub enum NotifyError {
     /// Something could not be written as JSON.
     #[error("cannot write a notification: {0}")]
     Json(#[from] serde_json::Error),
+    /// No channel has that name.
+    #[error(
+        "the settings name no channel {name}; `[notify.webhook.NAME]` and `[notify.mail.NAME]` do"
+    )]
+    NoChannel {
+        /// The name.
+        name: String,
+    },
     /// The zone of the daily report is not known.
     #[error(
         "the daily report cannot be made in the time zone {name:?}: {source}; correct `timezone` in the settings"

@@ -12,6 +12,7 @@ mod address;
 mod channel;
 mod condition;
 mod error;
+mod facts;
 mod mail;
 mod message;
 mod report;
@@ -26,15 +27,17 @@ pub use condition::{
     UNSTEADY_WINDOW, Wrong, observe, pass,
 };
 pub use error::{DeliveryError, NotifyError};
+pub use facts::{of_clock, of_objective, of_run, of_space};
 pub use message::{ConditionBody, Kind, Notification, SCHEMA_VERSION, Weight};
 pub use report::{
     DailyReport, Due, REPORT_LINES_MAX, ReportLine, ReportSpan, RunTally, StoreLine, due,
 };
-pub use trial::{TestOutcome, test};
+pub use trial::test;
 pub use webhook::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, signature};
 pub use worker::{TRIED_FOR, wait_after};
 
 use crate::catalog::{ChannelRecord, History, OutboxMessage, Told};
+use crate::report::NotifyTestLine;
 use crate::settings::{NotifyKind, NotifySettings};
 use crate::units::{NotificationId, readable};
 use channel::Channel;
@@ -218,21 +221,25 @@ impl Notifier {
         }
     }
 
-    /// Tells the daily report, with what is wrong now. Returns whether it was due; it is told once.
+    /// Tells the daily report: the runs of its time, what is wrong now, and what the repositories
+    /// cost. Returns whether it was due; it is told once. It may take seconds where there are
+    /// very many runs.
     ///
     /// # Errors
     /// When the history fails, or the zone is not known.
-    pub fn report(&self, report: DailyReport, now: Timestamp) -> Result<bool, NotifyError> {
+    pub fn report(&self, stores: Vec<StoreLine>, now: Timestamp) -> Result<bool, NotifyError> {
+        let Some(span) = self.report_due(now)? else { return Ok(false) };
+        let mut report = DailyReport::gather(&self.history, span, stores)?;
         let state = self.lock();
         let Some(settings) = &state.settings.report else { return Ok(false) };
+        // Somebody else may have told it meanwhile.
         let Due::Report(day, _) = due(settings, self.history.reported()?, now)? else {
             return Ok(false);
         };
-        let mut report = report;
         report.open = open_lines(&state.conditions);
         report.channels = self.channel_lines(&state.settings, now)?;
-        let id = new_id()?;
-        let notification = Notification::of_report(&report.bounded(), id, &self.sender.host, now);
+        let report = report.bounded();
+        let notification = Notification::of_report(&report, new_id()?, &self.sender.host, now);
         let messages = messages(&state.settings, &notification, NotifyKind::Report)?;
         let told = Told { messages: &messages, reported: Some(day), ..Told::default() };
         self.history.tell(&told, now, WAITING_MAX)?;
@@ -259,13 +266,17 @@ impl Notifier {
         channels.iter().map(state).collect()
     }
 
-    /// Tells all channels a test, and waits for their answers.
+    /// Tells all channels, or the one of that name, a test, and waits for their answers.
     ///
     /// # Errors
-    /// When the system gives no random bytes or no memory.
-    pub fn test(&self, now: Timestamp) -> Result<Vec<TestOutcome>, NotifyError> {
+    /// As [`test`].
+    pub fn test(
+        &self,
+        channel: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<NotifyTestLine>, NotifyError> {
         let settings = self.lock().settings.clone();
-        test(&settings, &self.sender, now)
+        test(&settings, &self.sender, channel, now)
     }
 
     fn commit(

@@ -1,7 +1,7 @@
 //! The daily report: when it is due, what it holds, and how it reads.
 
 use super::NotifyError;
-use crate::catalog::{ChannelRecord, RunRecord, RunStatus};
+use crate::catalog::{CatalogError, ChannelRecord, History, RunCount, RunRecord, RunStatus};
 use crate::settings::{ReportSettings, TIMEZONE_LOCAL};
 use crate::units::{DAY_MINUTES, format_bytes, format_count, readable};
 use jiff::civil::Date;
@@ -56,7 +56,8 @@ pub fn due(
         Some(last) if last >= newest => Due::No,
         Some(last) => {
             let before = last.max(newest.saturating_sub(REPORT_DAYS_MAX.days()));
-            let span = ReportSpan { from: slot(settings, &zone, before)?, to: now };
+            let (from, to) = (slot(settings, &zone, before)?, slot(settings, &zone, newest)?);
+            let span = ReportSpan { from, to };
             Due::Report(newest, span)
         }
     })
@@ -142,72 +143,56 @@ pub struct DailyReport {
     pub verified: Vec<ReportLine>,
     /// Channels that do not take what they are to be told.
     pub channels: Vec<ReportLine>,
-    /// Lines that were left out, since there were too many.
-    pub left_out: u64,
+    /// Whether lines were left out: each list has fifty at most.
+    pub left_out: bool,
 }
 
 impl DailyReport {
-    /// A report of runs. What is wrong now and the channels are added when it is sent.
-    pub fn new(
+    /// A report of the runs that ended in its time. What is wrong now and the channels are added
+    /// when it is sent.
+    ///
+    /// # Errors
+    /// When the history fails.
+    pub(super) fn gather(
+        history: &History,
         span: ReportSpan,
-        runs: &[RunRecord],
         stores: Vec<StoreLine>,
-        verified: Vec<ReportLine>,
-    ) -> Self {
-        let mut report = Self {
+    ) -> Result<Self, CatalogError> {
+        let mut runs: Vec<RunTally> = Vec::new();
+        for count in history.count_ended(span.from, span.to)? {
+            let kind = count.kind.word();
+            let at = runs.iter().position(|tally| tally.kind == kind).unwrap_or_else(|| {
+                runs.push(RunTally { kind, ..RunTally::default() });
+                runs.len() - 1
+            });
+            runs[at].add(&count);
+        }
+        // One more than is shown, so that it is known that there are more.
+        let limit = REPORT_LINES_MAX as u32 + 1;
+        let failures = history.failed_between(span.from, span.to, limit)?;
+        let verified = history.verified_between(span.from, span.to, limit)?;
+        Ok(Self {
             span,
-            runs: Vec::new(),
-            failures: Vec::new(),
+            runs,
+            failures: failures.iter().map(|run| ReportLine::of_run(run, "")).collect(),
             open: Vec::new(),
             stores,
-            verified,
+            verified: verified.iter().map(|run| ReportLine::of_run(run, "all is well")).collect(),
             channels: Vec::new(),
-            left_out: 0,
-        };
-        for run in runs {
-            report.count(run);
-        }
-        report
-    }
-
-    fn count(&mut self, run: &RunRecord) {
-        let kind = format!("{:?}", run.kind).to_lowercase();
-        let at = self.runs.iter().position(|tally| tally.kind == kind).unwrap_or_else(|| {
-            self.runs.push(RunTally { kind: kind.clone(), ..RunTally::default() });
-            self.runs.len() - 1
-        });
-        let tally = &mut self.runs[at];
-        match run.outcome.status {
-            RunStatus::Completed => tally.completed += 1,
-            RunStatus::Skipped => tally.skipped += 1,
-            RunStatus::Incomplete => tally.incomplete += 1,
-            RunStatus::Failed => tally.failed += 1,
-            RunStatus::Running => return,
-        }
-        let counts = &run.outcome.counts;
-        tally.bytes_read = tally.bytes_read.saturating_add(counts.read);
-        tally.bytes_stored = tally.bytes_stored.saturating_add(counts.stored);
-        tally.bytes_written = tally.bytes_written.saturating_add(counts.written);
-        if matches!(run.outcome.status, RunStatus::Failed | RunStatus::Incomplete) {
-            let names = [&run.replica, &run.machine, &run.repository];
-            let name = names.into_iter().flatten().next();
-            let subject = name.map_or(kind.clone(), |name| format!("{kind} of {name}"));
-            let text = run.outcome.reason.as_deref().map_or_else(String::new, readable);
-            self.failures.push(ReportLine { subject, time: run.started, text });
-        }
+            left_out: false,
+        })
     }
 
     /// Leaves out what is too much for one report.
     pub(super) fn bounded(mut self) -> Self {
+        let mut left_out = self.stores.len() > REPORT_LINES_MAX;
         let Self { failures, open, verified, channels, .. } = &mut self;
-        let mut left_out = 0;
         for lines in [failures, open, verified, channels] {
-            left_out += lines.len().saturating_sub(REPORT_LINES_MAX);
+            left_out |= lines.len() > REPORT_LINES_MAX;
             lines.truncate(REPORT_LINES_MAX);
         }
-        left_out += self.stores.len().saturating_sub(REPORT_LINES_MAX);
         self.stores.truncate(REPORT_LINES_MAX);
-        self.left_out = self.left_out.saturating_add(left_out as u64);
+        self.left_out = left_out;
         self
     }
 
@@ -244,14 +229,46 @@ impl DailyReport {
         if !self.channels.is_empty() {
             lines(&mut text, "Notifications that do not arrive", "", &self.channels);
         }
-        if self.left_out > 0 {
-            text += &format!("\n{} more left out.\n", format_count(self.left_out, "line"));
+        if self.left_out {
+            text += "\nThere is more than stands here; `afterimage runs` lists all runs.\n";
         }
         text
     }
 }
 
+impl ReportLine {
+    /// How a run ended; `fine` where there is nothing to say.
+    fn of_run(run: &RunRecord, fine: &str) -> Self {
+        let names = [&run.replica, &run.machine, &run.repository];
+        let name = names.into_iter().flatten().next();
+        let (kind, outcome) = (run.kind.word(), &run.outcome);
+        let subject = name.map_or(kind.clone(), |name| format!("{kind} of {name}"));
+        let is_fine = matches!(outcome.status, RunStatus::Completed | RunStatus::Skipped);
+        let text = match &outcome.reason {
+            Some(reason) => readable(reason),
+            None if is_fine => fine.to_owned(),
+            None => outcome.status.word().to_owned(),
+        };
+        Self { subject, time: outcome.ended.unwrap_or(run.started), text }
+    }
+}
+
 impl RunTally {
+    fn add(&mut self, count: &RunCount) {
+        let place = match count.status {
+            RunStatus::Completed => &mut self.completed,
+            RunStatus::Skipped => &mut self.skipped,
+            RunStatus::Incomplete => &mut self.incomplete,
+            RunStatus::Failed => &mut self.failed,
+            RunStatus::Queued | RunStatus::Running => return,
+        };
+        *place = place.saturating_add(count.runs);
+        let counts = &count.counts;
+        self.bytes_read = self.bytes_read.saturating_add(counts.read);
+        self.bytes_stored = self.bytes_stored.saturating_add(counts.stored);
+        self.bytes_written = self.bytes_written.saturating_add(counts.written);
+    }
+
     fn text(&self) -> String {
         let Self { kind, completed, skipped, incomplete, failed, .. } = self;
         let (read, stored) = (format_bytes(self.bytes_read), format_bytes(self.bytes_stored));

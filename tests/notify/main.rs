@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod conditions;
+mod facts;
 mod http_server;
 mod killed;
 mod mails;

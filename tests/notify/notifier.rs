@@ -269,7 +269,7 @@ fn no_secret_shows_in_what_is_printed_for_debugging() {
     let server = HttpServer::start(site.tls());
     site.webhook("ops", &url(&server));
     let notifier = site.notifier();
-    assert_eq!(notifier.test(site.now).unwrap()[0].error, None);
+    assert_eq!(notifier.test(None, site.now).unwrap()[0].problem, None);
     notifier.observe(&[failed("web01")], site.now).unwrap();
     assert!(!format!("{notifier:?}").contains("hush-hush"));
     drop(notifier);
@@ -281,4 +281,26 @@ fn no_secret_shows_in_what_is_printed_for_debugging() {
         };
         assert!(!holds(b"hush-hush"), "{}", path.display());
     }
+}
+
+#[test]
+fn a_test_says_of_each_channel_whether_it_went_and_may_be_of_one_only() {
+    let mut site = Site::new();
+    let (server, down) = (HttpServer::start(site.tls()), HttpServer::start(site.tls()));
+    down.always(Answer::Status(500));
+    site.webhook("a", &url(&server));
+    site.webhook("b", &url(&down)).on = BTreeSet::from([NotifyKind::Report]);
+    let notifier = site.notifier();
+    let lines = notifier.test(None, site.now).unwrap();
+    assert_eq!((lines[0].channel.as_str(), &lines[0].problem), ("webhook a", &None));
+    assert!(lines[1].problem.as_ref().unwrap().contains("500"));
+    for name in ["a", "webhook a"] {
+        assert_eq!(notifier.test(Some(name), site.now).unwrap().len(), 1);
+    }
+    let error = notifier.test(Some("mail a"), site.now).unwrap_err();
+    assert!(error.to_string().contains("no channel mail a"), "{error}");
+    assert_eq!((server.received().len(), down.received().len()), (3, 1));
+    assert_eq!(server.received()[0].json()["kind"], "test");
+    // What is tested is not kept.
+    assert_eq!(state(&notifier).record.delivered, 0);
 }

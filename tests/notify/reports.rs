@@ -2,8 +2,8 @@
 
 use crate::http_server::HttpServer;
 use crate::site::{Site, failed, until};
-use afterimage::catalog::{RunKind, RunOutcome, RunRecord, RunStatus};
-use afterimage::notify::{DailyReport, Due, Notifier, REPORT_LINES_MAX, StoreLine, due};
+use afterimage::catalog::{RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus};
+use afterimage::notify::{Due, REPORT_LINES_MAX, StoreLine, due};
 use afterimage::progress::Counts;
 use afterimage::settings::ReportSettings;
 use afterimage::units::RunId;
@@ -69,7 +69,8 @@ fn a_report_covers_what_no_other_did_but_not_years() {
         (date(2020, 1, 1), "2026-11-21T07:00:00Z"),
     ] {
         let Due::Report(day, span) = due(&seven, Some(last), now).unwrap() else { panic!() };
-        assert_eq!((day, span.from, span.to), (date(2026, 11, 28), time(from), now));
+        let to = time("2026-11-28T07:00:00Z");
+        assert_eq!((day, span.from, span.to), (date(2026, 11, 28), time(from), to));
     }
 }
 
@@ -104,39 +105,32 @@ fn a_report_in_an_hour_that_is_skipped_or_comes_twice_is_made_once() {
     assert!(due(&at(0, "Mars/Olympus"), None, time("2026-11-28T07:00:00Z")).is_err());
 }
 
-fn run(number: u8, kind: RunKind, status: RunStatus, reason: Option<&str>) -> RunRecord {
-    let started = time("2026-11-27T22:00:00Z");
+fn run(number: u8, kind: RunKind, status: RunStatus, ended: &str) -> RunRecord {
+    let outcome = RunOutcome {
+        ended: Some(time(ended)),
+        counts: Counts { read: 3 << 30, stored: 1 << 20, ..Counts::default() },
+        reason: (status == RunStatus::Failed).then(|| "no room\nat all".to_owned()),
+        ..RunOutcome::open(status)
+    };
     RunRecord {
         id: RunId([number; 16]),
         kind,
         repository: None,
         machine: Some("web01".parse().unwrap()),
         replica: None,
-        started,
-        outcome: RunOutcome {
-            status,
-            ended: Some(started),
-            point: None,
-            counts: Counts { read: 3 << 30, stored: 1 << 20, ..Counts::default() },
-            reason: reason.map(str::to_owned),
-        },
+        started: time(ended) - SignedDuration::from_hours(2),
+        origin: RunOrigin::default(),
+        outcome,
     }
 }
 
-fn report(notifier: &Notifier, now: Timestamp) -> bool {
-    let Some(span) = notifier.report_due(now).unwrap() else { return false };
-    let runs = [
-        run(1, RunKind::Backup, RunStatus::Completed, None),
-        run(2, RunKind::Backup, RunStatus::Failed, Some("no room\nat all")),
-        run(3, RunKind::Verify, RunStatus::Completed, None),
-    ];
-    let stores = vec![StoreLine {
+fn stores() -> Vec<StoreLine> {
+    vec![StoreLine {
         repository: "main".into(),
         points: 12,
         stored_bytes: 5 << 30,
         data_bytes: 60 << 30,
-    }];
-    notifier.report(DailyReport::new(span, &runs, stores, Vec::new()), now).unwrap()
+    }]
 }
 
 #[test]
@@ -146,17 +140,32 @@ fn a_report_is_told_once_in_words_and_in_numbers() {
     site.webhook("ops", &format!("https://localhost:{}/", server.port));
     site.settings.report = Some(at(SEVEN, "UTC"));
     for _ in 0..3 {
-        let notifier = site.notifier();
-        assert!(!report(&notifier, site.now));
+        assert!(!site.notifier().report(stores(), site.now).unwrap());
+    }
+    let (backup, verify) = (RunKind::Backup, RunKind::Verify);
+    let (completed, failed_status) = (RunStatus::Completed, RunStatus::Failed);
+    for run in [
+        run(1, backup, completed, "2026-11-28T06:59:59.9Z"),
+        run(2, backup, completed, "2026-11-28T07:00:00.5Z"),
+        run(3, backup, failed_status, "2026-11-28T22:00:00Z"),
+        run(4, verify, completed, "2026-11-29T06:59:59.9Z"),
+        run(5, verify, completed, "2026-11-29T07:00:00Z"),
+        RunRecord {
+            outcome: RunOutcome::open(RunStatus::Running),
+            ..run(6, backup, completed, "2026-11-28T22:00:00Z")
+        },
+    ] {
+        site.history().put(&run).unwrap();
     }
     let notifier = site.notifier();
     notifier.observe(&[failed("db01")], site.now).unwrap();
     site.pass(SignedDuration::from_hours(24));
-    assert!(report(&notifier, site.now));
-    assert!(!report(&notifier, site.now));
+    assert!(notifier.report_due(site.now).unwrap().is_some());
+    assert!(notifier.report(stores(), site.now).unwrap());
+    assert!(!notifier.report(stores(), site.now).unwrap());
     until("an empty outbox", || notifier.channels().unwrap()[0].record.waiting == 0);
     drop(notifier);
-    assert!(!report(&site.notifier(), site.now));
+    assert!(!site.notifier().report(stores(), site.now).unwrap());
     let received = server.received();
     let json = received.last().unwrap().json();
     assert_eq!(received.len(), 2);
@@ -166,7 +175,7 @@ fn a_report_is_told_once_in_words_and_in_numbers() {
     assert_eq!(json["report"]["runs"][0]["failed"], 1);
     assert_eq!(json["report"]["from"], "2026-11-28T07:00:00Z");
     let expected = "\
-From 2026-11-28T07:00:00Z to 2026-11-29T08:00:00Z.
+From 2026-11-28T07:00:00Z to 2026-11-29T07:00:00Z.
 
 Wrong now:
   2026-11-28T08:00:00Z  backup of db01 failed: the disk /dev/vda cannot be read
@@ -176,9 +185,10 @@ Runs:
   verify: 1 completed, 0 skipped, 0 incomplete, 0 failed; 3.00 GiB read, 1.00 MiB stored, 0 B written
 
 Failed:
-  2026-11-27T22:00:00Z  backup of web01: no room\\nat all
+  2026-11-28T22:00:00Z  backup of web01: no room\\nat all
 
-Nothing was verified.
+Verified:
+  2026-11-29T07:00:00Z  verify of web01: all is well
 
 Repositories:
   main: 12 points, 5.00 GiB for 60.0 GiB
@@ -194,17 +204,18 @@ fn a_report_of_a_bad_day_ends() {
     site.settings.report = Some(at(SEVEN, "UTC"));
     let notifier = site.notifier();
     assert_eq!(notifier.report_due(site.now).unwrap(), None);
+    for number in 0..60 {
+        let mut record = run(number, RunKind::Backup, RunStatus::Failed, "2026-11-28T22:00:00Z");
+        record.outcome.reason = Some("x".repeat(100_000));
+        site.history().put(&record).unwrap();
+    }
     site.pass(SignedDuration::from_hours(24));
-    let span = notifier.report_due(site.now).unwrap().unwrap();
-    let reason = "x".repeat(100_000);
-    let runs: Vec<RunRecord> = (0..200)
-        .map(|number| run(number, RunKind::Backup, RunStatus::Failed, Some(&reason)))
-        .collect();
-    assert!(notifier.report(DailyReport::new(span, &runs, vec![], vec![]), site.now).unwrap());
+    assert!(notifier.report(Vec::new(), site.now).unwrap());
     until("a report", || !server.received().is_empty());
     let received = server.received().remove(0);
     assert!(received.body.len() < 64 << 10, "{} bytes", received.body.len());
     let json = received.json();
     assert_eq!(json["report"]["failures"].as_array().unwrap().len(), REPORT_LINES_MAX);
-    assert_eq!(json["report"]["left_out"], 150);
+    assert_eq!(json["report"]["runs"][0]["failed"], 60);
+    assert_eq!(json["report"]["left_out"], true);
 }

@@ -4,9 +4,8 @@ use crate::common::authority::Authority;
 use crate::common::name;
 use crate::stream::server_tls;
 use afterimage::catalog::History;
-use afterimage::notify::{
-    ConditionKey, Notifier, Observation, Sender, Severity, TestOutcome, Wrong, test,
-};
+use afterimage::notify::{ConditionKey, Notifier, Observation, Sender, Severity, Wrong, test};
+use afterimage::report::NotifyTestLine;
 use afterimage::settings::{
     MailSecurity, MailSettings, NotifyKind, NotifySettings, WebhookSettings,
 };
@@ -83,16 +82,16 @@ impl Site {
         Notifier::start(&self.settings, self.sender.clone(), self.history(), self.now).unwrap()
     }
 
-    /// The outcome of a test of the only channel.
-    pub fn test(&self) -> TestOutcome {
-        let mut outcomes = test(&self.settings, &self.sender, self.now).unwrap();
-        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
-        outcomes.remove(0)
+    /// What a test of the only channel says.
+    pub fn test(&self) -> NotifyTestLine {
+        let mut lines = test(&self.settings, &self.sender, None, self.now).unwrap();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.remove(0)
     }
 
     /// Why a test of the only channel failed.
     pub fn test_error(&self) -> String {
-        self.test().error.expect("a test that should fail")
+        self.test().problem.expect("a test that should fail")
     }
 
     pub fn pass(&mut self, time: SignedDuration) {

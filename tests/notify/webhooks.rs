@@ -85,7 +85,7 @@ fn every_bad_answer_is_an_error_in_bounded_time_that_tells_no_part_of_the_addres
     assert_eq!(elsewhere.connections(), 0);
     // A body that has no end says nothing against the status before it.
     server.next([Answer::EndlessBody(200)]);
-    assert_eq!(site.test().error, None);
+    assert_eq!(site.test().problem, None);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn private_addresses_are_not_connected_to_unless_that_is_allowed() {
     assert_eq!(server.connections(), 0);
     for host in ["localhost", "127.0.0.1"] {
         site.webhook("ops", &format!("https://{host}:{}/", server.port));
-        assert_eq!(site.test().error, None, "{host}");
+        assert_eq!(site.test().problem, None, "{host}");
     }
 }
 
@@ -120,7 +120,7 @@ fn nothing_leaves_for_the_internet_without_tls() {
     let error = site.test_error();
     assert!(error.contains("names a user") && !error.contains("T0KEN"), "{error}");
     site.webhook("ops", &format!("http://localhost:{}/", server.port)).allow_private = false;
-    assert_eq!(site.test().error, None);
+    assert_eq!(site.test().problem, None);
     site.webhook("ops", "http://10.255.255.1/").allow_private = false;
     assert!(site.test_error().contains("without TLS"));
 }
@@ -147,7 +147,7 @@ fn a_secret_is_read_anew_and_a_missing_one_is_named() {
     let url = format!("https://localhost:{}/", server.port);
     let file = site.webhook("ops", &url).secret_file.clone().unwrap();
     std::fs::write(&file, "another").unwrap();
-    assert_eq!(site.test().error, None);
+    assert_eq!(site.test().problem, None);
     let received = server.received().remove(0);
     let mut signed = format!("{}.", site.now.as_second()).into_bytes();
     signed.extend(&received.body);
