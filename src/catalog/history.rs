@@ -28,6 +28,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::sources::MIGRATION),
     Migration::Sql(super::tracking::MIGRATION),
     Migration::Sql(super::slots::MIGRATION),
+    Migration::Sql(super::conditions::MIGRATION),
 ];
 
 /// The database of runs.
