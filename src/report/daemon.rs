@@ -1,7 +1,7 @@
 //! What is told of a daemon and of runs: records, live runs, events, pauses, objectives.
 
 use super::{ExitCode, Message, Summary};
-use crate::catalog::{RunKind, RunRecord, RunStatus, RunTrigger};
+use crate::catalog::{ObjectiveState, RunKind, RunRecord, RunStatus, RunTrigger};
 use crate::progress::Counts;
 use crate::units::{Name, PointId, RunId};
 use jiff::Timestamp;
@@ -322,22 +322,6 @@ pub struct DueLine {
     /// Why it will not run then: a pause, a doubtful clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-}
-
-/// How well an objective is met.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectiveState {
-    /// It is met.
-    Met,
-    /// It is met, and will not be for long.
-    AtRisk,
-    /// It is not met.
-    Missed,
-    /// It cannot be told.
-    Unknown,
 }
 
 /// How well the recovery point objective of a machine or replica is met.
