@@ -207,16 +207,10 @@ fn migrate(
 ) -> Result<(), CatalogError> {
     let error = |source| CatalogError::sqlite(path, source);
     let known = migrations.len() as i64;
-    let version = |connection: &Connection| {
-        connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
-    };
-    // The usual case: nothing is written, and nobody who writes is waited for.
-    if version(connection).map_err(error)? == known {
-        return Ok(());
-    }
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
-    let found = version(&transaction).map_err(error)?;
+    let found: i64 =
+        transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(error)?;
     if found > known {
         return Err(CatalogError::NewerSchema { path: path.to_owned(), found, known });
     }
