@@ -65,6 +65,8 @@ pub mod report;
 
 pub mod operations;
 
+pub mod metrics;
+
 pub mod daemon;
 
 pub mod demo;

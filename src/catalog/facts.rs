@@ -232,7 +232,8 @@ pub(super) fn note(
         "SELECT facts FROM run_facts
          WHERE kind = ?1 AND repository = ?2 AND machine = ?3 AND replica = ?4",
     )?;
-    let known: Option<String> = find.query_row(params_from_iter(&key), |row| row.get(0)).optional()?;
+    let known: Option<String> =
+        find.query_row(params_from_iter(&key), |row| row.get(0)).optional()?;
     // What cannot be read is begun anew: it must not keep a run from its record.
     let known = known.and_then(|known| serde_json::from_str::<RunFacts>(&known).ok());
     let mut facts = known.unwrap_or_else(|| RunFacts::new(record));

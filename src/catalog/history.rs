@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::tracking::MIGRATION),
     Migration::Code(super::facts::migrate),
     Migration::Sql(super::objectives::MIGRATION),
+    Migration::Sql(super::verified::INDEX),
 ];
 
 /// The database of runs.

@@ -1,7 +1,7 @@
 //! What is told of a daemon and of runs: records, live runs, events, pauses, objectives.
 
 use super::{ExitCode, Message, Summary};
-use crate::catalog::{ObjectiveState, RunKind, RunRecord, RunStatus, RunTrigger};
+use crate::catalog::{ObjectiveState, ObjectiveSubject, RunKind, RunRecord, RunStatus, RunTrigger};
 use crate::progress::Counts;
 use crate::units::{Name, PointId, RunId};
 use jiff::Timestamp;
@@ -352,6 +352,13 @@ pub struct ObjectiveLine {
     /// For how much of the last thirty days it was met, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compliance_percent: Option<f64>,
+}
+
+impl ObjectiveLine {
+    /// What has the objective.
+    pub fn subject(&self) -> ObjectiveSubject {
+        ObjectiveSubject { machine: self.machine.clone(), replica: self.replica.clone() }
+    }
 }
 
 /// The daemon itself.
