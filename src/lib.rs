@@ -69,6 +69,8 @@ pub mod operations;
 
 pub mod notify;
 
+pub mod metrics;
+
 pub mod daemon;
 
 pub mod demo;
