@@ -1,6 +1,8 @@
 //! Live counters of a run and its request to stop, shared between the threads that work and the
 //! face that shows them.
 
+use crate::throttle::Throttle;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The run was asked to stop before it was done.
@@ -19,6 +21,7 @@ pub struct Progress {
     stored: AtomicU64,
     written: AtomicU64,
     cancel: AtomicBool,
+    throttle: Option<Arc<Throttle>>,
 }
 
 /// A moment's values of [`Progress`], in bytes.
@@ -62,6 +65,26 @@ macro_rules! counter {
 }
 
 impl Progress {
+    /// Counters of a run whose reads are limited, together with those of others.
+    pub fn limited(throttle: Arc<Throttle>) -> Self {
+        Self { throttle: Some(throttle), ..Self::default() }
+    }
+
+    /// Bytes were read from a source, a replica or the repository. Waits when the limit says so: no
+    /// lock that others need is held then.
+    pub fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+        self.pace(bytes);
+    }
+
+    /// Waits as [`Self::add_read`] does, for bytes that are not counted: what a target holds, which
+    /// is read to compare.
+    pub fn pace(&self, bytes: u64) {
+        if let Some(throttle) = &self.throttle {
+            throttle.pay(bytes, &|| self.cancel.load(Ordering::Relaxed));
+        }
+    }
+
     counter!(
         /// More work was found to do.
         add_total, total
@@ -69,10 +92,6 @@ impl Progress {
     counter!(
         /// Part of the work is done.
         add_done, done
-    );
-    counter!(
-        /// Bytes were read.
-        add_read, read
     );
     counter!(
         /// Bytes differ from the point before.
