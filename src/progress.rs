@@ -2,17 +2,33 @@
 //! face that shows them.
 
 use crate::throttle::Throttle;
-use std::sync::Arc;
+use crate::units::RunId;
+use jiff::Timestamp;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most steps that are kept of one run; of what comes after, only the last.
+pub const STEPS_MAX: usize = 64;
 
 /// The run was asked to stop before it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped on request; nothing was acknowledged, run the same command again to go on")]
 pub struct Cancelled;
 
+/// A step of a run: what began when.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Step {
+    /// What is done: `read disk root`.
+    pub name: String,
+    /// When it began.
+    pub started: Timestamp,
+}
+
 /// Counters of one run, all in bytes. Only ever added to, from any thread.
 #[derive(Debug, Default)]
 pub struct Progress {
+    run: Option<RunId>,
+    steps: Mutex<Vec<Step>>,
     total: AtomicU64,
     done: AtomicU64,
     read: AtomicU64,
@@ -25,7 +41,17 @@ pub struct Progress {
 }
 
 /// A moment's values of [`Progress`], in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 pub struct Counts {
     /// Read from sources, replicas or the repository.
     #[serde(rename = "bytes_read")]
@@ -65,9 +91,34 @@ macro_rules! counter {
 }
 
 impl Progress {
-    /// Counters of a run whose reads are limited, together with those of others.
-    pub fn limited(throttle: Arc<Throttle>) -> Self {
-        Self { throttle: Some(throttle), ..Self::default() }
+    /// Of a run whose identity is known before it begins.
+    pub fn of_run(run: RunId) -> Self {
+        Self { run: Some(run), ..Self::default() }
+    }
+
+    /// The same, but what the run reads is limited, together with what others read.
+    pub fn limited(self, throttle: Arc<Throttle>) -> Self {
+        Self { throttle: Some(throttle), ..self }
+    }
+
+    /// The identity that the run was given before it began.
+    pub fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
+    /// Another step begins.
+    pub fn step(&self, name: impl Into<String>) {
+        let step = Step { name: name.into(), started: Timestamp::now() };
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.len() == STEPS_MAX {
+            steps.pop();
+        }
+        steps.push(step);
+    }
+
+    /// The steps so far, the first one first.
+    pub fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Bytes were read from a source, a replica or the repository. Waits when the limit says so: no
