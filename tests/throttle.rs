@@ -3,15 +3,19 @@
 //! What is asserted of time is that nothing is faster than its limit, which a slow host cannot make
 //! wrong.
 
-use afterimage::nbd::{Client, Export, ExportError, Exports, Limits, Options, Server, Transport};
+use afterimage::nbd::{
+    Address, Client, Export, ExportError, Exports, Limits, Options, Server, Transport,
+};
 use afterimage::operations::{InitChoice, RestoreTask, Task, VerifyScope, init, perform};
 use afterimage::progress::Progress;
 use afterimage::report::ExitCode;
 use afterimage::settings::Settings;
 use afterimage::throttle::{Rate, Throttle, network};
 use afterimage::units::Name;
+use std::net::{Shutdown, TcpListener};
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -162,16 +166,17 @@ impl Export for Memory {
     }
 }
 
-/// How long it takes to write a disk and to read it back, where one request may take a second.
-fn there_and_back(place: &Transport) -> Duration {
-    let content = noise(MIB, 3);
+/// An NBD server of one empty disk.
+fn server(place: &Transport) -> Server {
     let mut exports = Exports::default();
     exports.insert("disk", Arc::new(Memory(Mutex::new(vec![0; MIB])))).unwrap();
-    let request_time_max = Duration::from_secs(1);
-    let limits = Limits { request_time_max, ..Limits::default() };
-    let server = Server::start(exports, place, None, limits).unwrap();
-    let options = Options { request_time_max, ..Options::default() };
-    let client = Client::connect(&server.address("disk").unwrap(), &options).unwrap();
+    Server::start(exports, place, None, Limits::default()).unwrap()
+}
+
+/// How long it takes to write the disk and to read it back.
+fn there_and_back(address: &Address, options: &Options) -> Duration {
+    let content = noise(MIB, 3);
+    let client = Client::connect(address, options).unwrap();
     let begun = Instant::now();
     client.write_all_at(&content, 0).unwrap();
     let mut found = vec![0; MIB];
@@ -180,21 +185,52 @@ fn there_and_back(place: &Transport) -> Duration {
     begun.elapsed()
 }
 
+/// A TCP port that leads to a unix socket, for one connection. The relay has no limit.
+fn relay(socket: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        let mut unix = UnixStream::connect(socket).unwrap();
+        let (mut tcp_too, mut unix_too) = (tcp.try_clone().unwrap(), unix.try_clone().unwrap());
+        std::thread::spawn(move || {
+            // However it ends, the client sees it.
+            let _ = std::io::copy(&mut tcp, &mut unix);
+            let _ = unix.shutdown(Shutdown::Both);
+        });
+        let _ = std::io::copy(&mut unix_too, &mut tcp_too);
+        let _ = tcp_too.shutdown(Shutdown::Both);
+    });
+    port
+}
+
 // The limit is that of the whole process: no other test here uses the network.
 #[test]
 fn the_network_has_a_limit_that_is_no_fault_of_the_peer() {
-    const RATE: usize = 3 * MIB / 2;
-    let tcp = Transport::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
-    network().set_rate(rate(RATE));
-    let took = there_and_back(&tcp);
+    let tcp = |port| Transport::Tcp { host: "127.0.0.1".to_owned(), port };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let local = server(&Transport::Unix { path: socket.clone() });
+    let limited = server(&tcp(0));
+    let options = Options { connections: 1, ..Options::default() };
+
     // Both ends are in this process, and each pays for both ways.
-    let bytes = 4 * MIB as u64;
-    assert!(took >= least(bytes, RATE), "{took:?}");
+    network().set_rate(rate(4 * MIB));
+    let took = there_and_back(&limited.address("disk").unwrap(), &options);
+    assert!(took >= least(4 * MIB as u64, 4 * MIB), "{took:?}");
+
+    // A request may take a second, and what is waited for the limit does not count.
+    network().set_rate(rate(3 * MIB / 4));
+    let hasty = Options { request_time_max: Duration::from_secs(1), ..options.clone() };
+    let address = Address::new(tcp(relay(socket)), false, "disk").unwrap();
+    let took = there_and_back(&address, &hasty);
+    assert!(took >= least(2 * MIB as u64, 3 * MIB / 4), "{took:?}");
+
     // A unix socket is no network: at this rate it would take days, and be cut off.
     network().set_rate(rate(10));
-    let folder = tempfile::tempdir().unwrap();
-    there_and_back(&Transport::Unix { path: folder.path().join("socket") });
+    there_and_back(&local.address("disk").unwrap(), &hasty);
+
     // As after a reload that takes the limit away.
     network().set_rate(None);
-    there_and_back(&tcp);
+    there_and_back(&limited.address("disk").unwrap(), &hasty);
 }
