@@ -1,10 +1,11 @@
 //! Live counters of a run and its request to stop, shared between the threads that work and the
 //! face that shows them.
 
+use crate::throttle::Throttle;
 use crate::units::RunId;
 use jiff::Timestamp;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most steps that are kept of one run; of what comes after, only the last.
 pub const STEPS_MAX: usize = 64;
@@ -36,6 +37,7 @@ pub struct Progress {
     stored: AtomicU64,
     written: AtomicU64,
     cancel: AtomicBool,
+    throttle: Option<Arc<Throttle>>,
 }
 
 /// A moment's values of [`Progress`], in bytes.
@@ -94,6 +96,11 @@ impl Progress {
         Self { run: Some(run), ..Self::default() }
     }
 
+    /// The same, but what the run reads is limited, together with what others read.
+    pub fn limited(self, throttle: Arc<Throttle>) -> Self {
+        Self { throttle: Some(throttle), ..self }
+    }
+
     /// The identity that the run was given before it began.
     pub fn run(&self) -> Option<RunId> {
         self.run
@@ -114,6 +121,21 @@ impl Progress {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Bytes were read from a source, a replica or the repository. Waits when the limit says so: no
+    /// lock that others need is held then.
+    pub fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+        self.pace(bytes);
+    }
+
+    /// Waits as [`Self::add_read`] does, for bytes that are not counted: what a target holds, which
+    /// is read to compare.
+    pub fn pace(&self, bytes: u64) {
+        if let Some(throttle) = &self.throttle {
+            throttle.pay(bytes, &|| self.cancel.load(Ordering::Relaxed));
+        }
+    }
+
     counter!(
         /// More work was found to do.
         add_total, total
@@ -121,10 +143,6 @@ impl Progress {
     counter!(
         /// Part of the work is done.
         add_done, done
-    );
-    counter!(
-        /// Bytes were read.
-        add_read, read
     );
     counter!(
         /// Bytes differ from the point before.

@@ -15,6 +15,7 @@ mod find;
 mod followed;
 mod gc;
 mod keys;
+mod limits;
 mod objectives;
 mod open;
 mod points;
@@ -41,6 +42,7 @@ pub use keys::{
     KeysReport, NewKey, RemoveRequest, add_key, export_keys, key_slot, list_keys, put_back_keys,
     recover_key, remove_key, repair_key_index, rotate_key,
 };
+pub use limits::{limit_bandwidth, stand_back};
 pub use objectives::{
     Coming, Durable, Feed, Judgement, LiveFacts, ObjectiveBook, ObjectiveFacts, account, judge,
 };
