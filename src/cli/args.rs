@@ -110,6 +110,8 @@ pub(super) enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Run the daemon, in the foreground: it runs what is due and what it is asked for.
+    Daemon,
     /// Work with the local catalog.
     Catalog {
         #[command(subcommand)]

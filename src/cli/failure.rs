@@ -1,9 +1,9 @@
 //! Why a command ends early, in the words of the library.
 
 use crate::operations::OperationError;
+pub(super) use crate::operations::with_reasons;
 use crate::report::{ExitCode, SettingsLine};
 use crate::settings::{Problem, SettingsError};
-use std::error::Error;
 
 /// An error as it is told.
 #[derive(Debug)]
@@ -28,20 +28,6 @@ impl Failure {
 pub(super) fn settings_line(problem: Problem) -> SettingsLine {
     let Problem { line, column, message, hint, .. } = problem;
     SettingsLine { line, column, message, hint }
-}
-
-/// The message of an error, and those of its reasons that it does not hold already.
-pub(super) fn with_reasons(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut next = error.source();
-    while let Some(reason) = next {
-        let text = reason.to_string();
-        if !message.contains(&text) {
-            message += &format!(": {text}");
-        }
-        next = reason.source();
-    }
-    message
 }
 
 impl From<&OperationError> for Failure {

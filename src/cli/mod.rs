@@ -9,6 +9,7 @@ mod ask;
 mod batch;
 mod config;
 mod copy;
+mod daemon;
 mod demo;
 mod failure;
 mod generate;
@@ -88,6 +89,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Config { command: ConfigCommand::Check } => {
             return config::check(&cli.global.config, output);
         }
+        Command::Daemon => return daemon::run(&cli.global.config, output),
         _ => {}
     }
     let settings = Settings::load(&cli.global.config)?;
@@ -132,6 +134,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Config { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Daemon
         | Command::Demo { .. } => Ok(ExitCode::Done),
     }
 }
@@ -191,6 +194,7 @@ impl Command {
             Self::Copy(_) => Action::Copy,
             Self::Catalog { command: CatalogCommand::Rebuild { .. } } => Action::CatalogRebuild,
             Self::Catalog { command: CatalogCommand::Check { .. } } => Action::CatalogCheck,
+            Self::Daemon => Action::Daemon,
             Self::Demo { .. } => Action::Demo,
             Self::Completions { .. } | Self::Man { .. } => Action::Generate,
         }

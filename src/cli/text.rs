@@ -80,6 +80,7 @@ pub(super) fn summary(summary: &Summary) -> String {
         | Action::Key
         | Action::Pin
         | Action::Generate
+        | Action::Daemon
         | Action::Demo => format!("{subject}: {detail}"),
     }
 }

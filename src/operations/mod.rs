@@ -42,7 +42,7 @@ pub use keys::{
 pub use open::{OpenRepository, open_repository, workers};
 pub use points::{pin_point, unpin_point};
 pub use prune::{PrunePlan, plan_prune, prune, prune_frees};
-pub use reasons::CatalogProblem;
+pub use reasons::{CatalogProblem, with_reasons};
 pub use repair::{RepairOptions, repair_repository};
 pub use replicate::replicate;
 pub use repository::{CHUNK_BYTES_DEFAULT, InitChoice, Initialised, init};

@@ -49,6 +49,8 @@ pub enum Action {
     Generate,
     /// The demonstration ran.
     Demo,
+    /// The daemon ran.
+    Daemon,
 }
 
 impl From<RunKind> for Action {
