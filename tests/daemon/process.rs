@@ -113,6 +113,7 @@ fn nothing_is_lost_or_done_twice_when_it_is_killed_again_and_again() {
     }
     assert!(kills > 1, "all was done before the second kill");
     let mut last = Process::start(&scene, None);
+    last.hear("READY=1");
     wait_for("the end of all runs", || (!is_open()).then_some(()));
     last.signal(Signal::TERM);
     assert_eq!(last.end(), Some(0));
