@@ -61,6 +61,8 @@ pub mod usage;
 // Wire and faces.
 pub mod settings;
 
+pub mod schedule;
+
 pub mod report;
 
 pub mod operations;
