@@ -15,6 +15,8 @@
 // Nouns.
 pub mod units;
 
+pub mod throttle;
+
 pub mod progress;
 
 pub mod workers;

@@ -1,10 +1,11 @@
 //! Live counters of a run and its request to stop, shared between the threads that work and the
 //! face that shows them.
 
+use crate::throttle::Throttle;
 use crate::units::RunId;
 use jiff::Timestamp;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Most steps that are kept of one run; of what comes after, only the last.
 pub const STEPS_MAX: usize = 64;
@@ -46,6 +47,7 @@ pub struct Progress {
     written: AtomicU64,
     cancel: AtomicBool,
     stopped_by: OnceLock<StopReason>,
+    throttle: Option<Arc<Throttle>>,
 }
 
 /// A moment's values of [`Progress`], in bytes.
@@ -104,6 +106,11 @@ impl Progress {
         Self { run: Some(run), ..Self::default() }
     }
 
+    /// The same, but what the run reads is limited, together with what others read.
+    pub fn limited(self, throttle: Arc<Throttle>) -> Self {
+        Self { throttle: Some(throttle), ..self }
+    }
+
     /// The identity that the run was given before it began.
     pub fn run(&self) -> Option<RunId> {
         self.run
@@ -130,6 +137,21 @@ impl Progress {
         steps.last().map(|step| step.name.clone())
     }
 
+    /// Bytes were read from a source, a replica or the repository. Waits when the limit says so: no
+    /// lock that others need is held then.
+    pub fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+        self.pace(bytes);
+    }
+
+    /// Waits as [`Self::add_read`] does, for bytes that are not counted: what a target holds, which
+    /// is read to compare.
+    pub fn pace(&self, bytes: u64) {
+        if let Some(throttle) = &self.throttle {
+            throttle.pay(bytes, &|| self.is_stopping());
+        }
+    }
+
     counter!(
         /// More work was found to do.
         add_total, total
@@ -137,10 +159,6 @@ impl Progress {
     counter!(
         /// Part of the work is done.
         add_done, done
-    );
-    counter!(
-        /// Bytes were read.
-        add_read, read
     );
     counter!(
         /// Bytes differ from the point before.

@@ -17,6 +17,7 @@ mod interrupt;
 mod key_args;
 mod keys;
 mod lists;
+mod log;
 mod output;
 mod pins;
 mod prompt;
@@ -36,14 +37,12 @@ use crate::operations::{InitChoice, Reading};
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
 use args::{
-    BackupCommand, CatalogCommand, Cli, Command, ConfigCommand, GlobalArgs, PointsCommand,
-    ReplicateCommand,
+    BackupCommand, CatalogCommand, Cli, Command, ConfigCommand, PointsCommand, ReplicateCommand,
 };
 use clap::Parser;
 use failure::Failure;
 use interrupt::Interrupt;
 use output::Output;
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 /// What all commands work with.
@@ -65,7 +64,7 @@ pub fn run() -> std::process::ExitCode {
         Err(error) => return usage(&error).into(),
     };
     let output = Arc::new(Output::new(&cli.global));
-    start_log(&cli.global);
+    log::start(&cli.global);
     let started = jiff::Timestamp::now();
     let action = cli.command.action();
     let code = match dispatch(cli, &output) {
@@ -155,23 +154,6 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     }
     ExitCode::Usage
-}
-
-/// Lines for people who watch a log: `key=value`, on standard error.
-fn start_log(global: &GlobalArgs) {
-    let level = match (global.quiet || global.json, global.verbose) {
-        (true, _) => tracing::Level::ERROR,
-        (false, 0) => tracing::Level::INFO,
-        (false, _) => tracing::Level::DEBUG,
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_max_level(level);
-    // It fails only when there is one already, as in a test.
-    let _ = subscriber.try_init();
 }
 
 impl Command {

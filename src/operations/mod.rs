@@ -14,6 +14,7 @@ mod error;
 mod find;
 mod gc;
 mod keys;
+mod limits;
 mod open;
 mod points;
 mod prune;
@@ -39,6 +40,7 @@ pub use keys::{
     KeysReport, NewKey, RemoveRequest, add_key, export_keys, key_slot, list_keys, put_back_keys,
     recover_key, remove_key, repair_key_index, rotate_key,
 };
+pub use limits::{limit_bandwidth, stand_back};
 pub use open::{OpenRepository, open_repository, workers};
 pub use points::{pin_point, unpin_point};
 pub use prune::{PrunePlan, plan_prune, prune, prune_frees};
