@@ -69,6 +69,8 @@ pub mod report;
 
 pub mod operations;
 
+pub mod metrics;
+
 pub mod daemon;
 
 pub mod demo;

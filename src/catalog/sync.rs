@@ -55,6 +55,10 @@ fn present_packs(
 /// What changed in the catalog, and what could not be read.
 #[derive(Debug, Default)]
 pub struct SyncReport {
+    /// How many packs there are.
+    pub packs: usize,
+    /// What they take, in bytes.
+    pub packs_bytes: u64,
     /// Packs that were new to the catalog.
     pub packs_added: usize,
     /// Packs that are no longer in the repository, or have another length than they had.
@@ -207,6 +211,8 @@ impl Catalog {
         progress: &Progress,
     ) -> Result<(), CatalogError> {
         let present = present_packs(repository, &known)?;
+        report.packs = present.len();
+        report.packs_bytes = present.values().sum();
         // A length that changed is damage: the file's name covers every byte.
         let gone: Vec<PackName> = known
             .iter()

@@ -84,6 +84,13 @@ pub(super) enum Command {
     },
     /// Show the state of repositories, machines and replicas.
     Status,
+    /// Print metrics for Prometheus, as the daemon tells them.
+    Metrics {
+        /// Write them to this file instead, in place of the one that is there: for the textfile
+        /// collector of the node exporter, whose names end with `.prom`.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
     /// Write the disks of a recovery point to files or a device.
     Restore(RestoreArgs),
     /// Compare what is kept with what it must be: repositories, single points, or replicas with

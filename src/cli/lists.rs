@@ -8,6 +8,9 @@ use crate::operations::{self, PointsReport};
 use crate::report::{Action, ExitCode, Message, Summary, Tally};
 use jiff::Timestamp;
 
+/// More than so many that are late are only counted.
+const LATE_TOLD_MAX: usize = 20;
+
 pub(super) fn points(app: &App, machine: Option<&str>) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
     let mut report = PointsReport { points: Vec::new(), warnings: Vec::new() };
@@ -74,6 +77,7 @@ pub(super) fn status(app: &App) -> ExitCode {
         tables.push(tables::replicas(&report.replicas));
     }
     app.output.result(&tables.join("\n\n"));
+    tell_late(app, &report.late());
     let complete = report.is_complete();
     let warnings = report.all_warnings();
     for warning in &warnings {
@@ -90,4 +94,13 @@ pub(super) fn status(app: &App) -> ExitCode {
     summary.warnings = warnings;
     app.output.message(&Message::Summary(summary));
     if complete { ExitCode::Done } else { ExitCode::Incomplete }
+}
+
+fn tell_late(app: &App, late: &[String]) {
+    for line in late.iter().take(LATE_TOLD_MAX) {
+        app.output.warning(line);
+    }
+    if let more @ 1.. = late.len().saturating_sub(LATE_TOLD_MAX) {
+        app.output.warning(&format!("and {more} more; see `afterimage status --json`"));
+    }
 }

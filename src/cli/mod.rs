@@ -18,6 +18,7 @@ mod key_args;
 mod keys;
 mod lists;
 mod log;
+mod metrics;
 mod output;
 mod pins;
 mod prompt;
@@ -117,6 +118,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         }
         Command::Prune(args) => prune::prune(&app, &args),
         Command::Status => Ok(lists::status(&app)),
+        Command::Metrics { to } => metrics::metrics(&app, to.as_deref()),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Gc { repositories } => runs::gc(&app, &repositories),
         Command::Stats(args) => stats::stats(&app, &args),
@@ -168,6 +170,7 @@ impl Command {
             Self::Prune(_) => Action::Prune,
             Self::Replicate { .. } => Action::Replicate,
             Self::Status => Action::Status,
+            Self::Metrics { .. } => Action::Metrics,
             Self::Restore(_) => Action::Restore,
             Self::Repair(_) => Action::Repair,
             Self::Verify(_) => Action::Verify,

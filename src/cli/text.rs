@@ -76,6 +76,7 @@ pub(super) fn summary(summary: &Summary) -> String {
         Action::ConfigCheck
         | Action::Points
         | Action::Status
+        | Action::Metrics
         | Action::Stats
         | Action::Key
         | Action::Pin

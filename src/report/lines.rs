@@ -1,6 +1,6 @@
 //! Points, plans and the state of things.
 
-use super::VerifiedLine;
+use super::{ObjectiveLine, VerifiedLine};
 use crate::catalog::{PointVerified, RunStatus};
 use crate::point::{Consistency, Point};
 use crate::store::{SlotKind, SlotLabel};
@@ -162,13 +162,16 @@ pub struct PointAt {
 pub struct LastRun {
     /// The run.
     pub run: RunId,
-    /// How it ended; `running` may also mean that it was cut off.
+    /// How it ended, or how far it is.
     pub status: RunStatus,
     /// When it began.
     pub started: Timestamp,
     /// Why it failed or was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether its process died before it ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_off: bool,
 }
 
 /// The state of a machine.
@@ -190,6 +193,9 @@ pub struct MachineStatus {
     /// The last backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// How well its objective is met, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveLine>,
 }
 
 /// The state of a replica.
@@ -213,12 +219,22 @@ pub struct ReplicaStatus {
     /// How much older it is than the newest point, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_s: Option<u64>,
+    /// Bytes that changed in these points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bytes: Option<u64>,
     /// The last replication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// How well its objective is met, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveLine>,
     /// Why its state is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// The state of a repository.
@@ -245,6 +261,9 @@ pub struct RepositoryStatus {
     /// What is free where it is, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
+    /// How many points cannot be restored in full, as far as verifications found.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub damaged_points: usize,
     /// Packs and points that cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damages: Vec<String>,

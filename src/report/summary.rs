@@ -27,6 +27,8 @@ pub enum Action {
     Points,
     /// The state of everything was told.
     Status,
+    /// Metrics were told.
+    Metrics,
     /// A catalog was built anew.
     CatalogRebuild,
     /// A catalog was compared with its repository.
