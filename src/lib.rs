@@ -71,6 +71,8 @@ pub mod operations;
 
 pub mod metrics;
 
+pub mod notify;
+
 pub mod daemon;
 
 pub mod demo;

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Code(super::facts::migrate),
     Migration::Sql(super::objectives::MIGRATION),
     Migration::Sql(super::verified::INDEX),
+    Migration::Sql(super::conditions::MIGRATION),
 ];
 
 /// The database of runs.
