@@ -67,6 +67,8 @@ pub mod operations;
 
 pub mod daemon;
 
+pub mod client;
+
 pub mod demo;
 
 pub mod cli;
