@@ -215,7 +215,8 @@ impl Follower<'_> {
             None if is_cut_off => {
                 absence.gone_since = None;
                 let since = *absence.cut_off_since.get_or_insert_with(Instant::now);
-                let ended = detail.as_ref().filter(|_| since.elapsed() > self.client.patience.cut_off);
+                let ended =
+                    detail.as_ref().filter(|_| since.elapsed() > self.client.patience.cut_off);
                 Ok(ended.map(end_of))
             }
             None => {

@@ -258,9 +258,11 @@ fn a_daemon_that_is_started_anew_in_the_middle_still_tells_the_exit_code() {
         }
         std::fs::remove_file(&socket).unwrap();
         // The one that comes after it counts its events from 1, and has the record.
-        serve_run(&peer, |_, stream| say(stream, "event: gap\ndata: {}\n\n"), || {
-            record("failed", Some(12))
-        });
+        serve_run(
+            &peer,
+            |_, stream| say(stream, "event: gap\ndata: {}\n\n"),
+            || record("failed", Some(12)),
+        );
         let (exit, seen) = following.join().unwrap();
         assert_eq!(exit, ExitCode::WrongKey);
         assert!(seen.is_empty() || seen == [7], "{seen:?}");
@@ -283,11 +285,15 @@ fn a_daemon_that_stays_away_is_waited_for_no_longer_than_the_limit() {
 #[test]
 fn a_run_that_was_cut_off_and_stays_so_has_failed() {
     let peer = Peer::new();
-    serve_run(&peer, |_, _| {}, || {
-        let mut record = record("running", None);
-        record["cut_off"] = true.into();
-        record
-    });
+    serve_run(
+        &peer,
+        |_, _| {},
+        || {
+            let mut record = record("running", None);
+            record["cut_off"] = true.into();
+            record
+        },
+    );
     let mut eyes = Eyes::new();
     let Followed::Ended(end) = client(&peer).follow(run(), &mut eyes).unwrap() else { panic!() };
     assert_eq!(end.exit, ExitCode::Failed);
