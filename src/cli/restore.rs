@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
+    let executor = if args.dry_run { &Executor::Here } else { app.executor()? };
     let request = RestoreRequest {
         machine: args.machine,
         repository: args.repository,
@@ -61,7 +62,6 @@ pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure>
         force: request.force,
         skip_damaged: request.skip_damaged,
     });
-    let executor = app.executor()?;
     let mut batch = Batch::with(app, executor, Action::Restore, 1);
     match executor {
         Executor::Here => batch.run_here(&task, |progress| prepared.run(progress)),

@@ -12,7 +12,10 @@ use crate::report::{Event, EventKind, LiveRun, RunDetail};
 use crate::units::RunId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A run that waits no longer does not say so.
+const WAIT_UNTOLD: Duration = Duration::from_secs(2);
 
 /// What is told when a run is left to the daemon.
 pub(super) fn left(run: RunId) -> String {
@@ -39,8 +42,10 @@ pub(super) struct RunWatcher<'a> {
     position: Arc<Position>,
     since: Instant,
     watch: Option<Watch>,
+    /// What it waits for, and since when.
+    waits_for: Option<(String, Instant)>,
     /// What it waits for, as was told last.
-    waits_for: Option<String>,
+    told: Option<String>,
 }
 
 impl<'a> RunWatcher<'a> {
@@ -63,6 +68,7 @@ impl<'a> RunWatcher<'a> {
             since: Instant::now(),
             watch: None,
             waits_for: None,
+            told: None,
         };
         watcher.show();
         watcher
@@ -79,11 +85,19 @@ impl<'a> RunWatcher<'a> {
     fn note(&mut self, live: &LiveRun) {
         self.position.total.store(live.bytes_total, Ordering::Relaxed);
         self.position.done.store(live.bytes_done, Ordering::Relaxed);
-        if live.waits_for != self.waits_for {
-            if let Some(reason) = &live.waits_for {
-                tracing::info!(work = %self.work, reason, "waits in the daemon");
-            }
-            self.waits_for.clone_from(&live.waits_for);
+        if live.waits_for.as_ref() != self.waits_for.as_ref().map(|(reason, _)| reason) {
+            self.waits_for = live.waits_for.clone().map(|reason| (reason, Instant::now()));
+        }
+    }
+
+    /// Tells what it waits for, unless it is over at once.
+    fn tell_wait(&mut self) {
+        if let Some((reason, since)) = &self.waits_for
+            && since.elapsed() > WAIT_UNTOLD
+            && self.told.as_ref() != Some(reason)
+        {
+            tracing::info!(work = %self.work, reason, "waits in the daemon");
+            self.told = Some(reason.clone());
         }
     }
 }
@@ -102,6 +116,7 @@ impl Watcher for RunWatcher<'_> {
     }
 
     fn wish(&mut self) -> Wish {
+        self.tell_wait();
         match self.app.interrupt.asked() {
             Asked::No => {}
             Asked::First => {

@@ -254,7 +254,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", 200, "hello"),
             ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
             (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;x=y\r\n, \
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n9;x=y\r\n, \
                  there!!\r\n0\r\na: b\r\n\r\n",
                 200,
                 "hello, there!!",
@@ -283,7 +283,10 @@ mod tests {
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n+5\r\nhello",
                 AnswerError::Piece,
             ),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello", AnswerError::Piece),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello\r\n",
+                AnswerError::Piece,
+            ),
             (&long, AnswerError::LongHead),
         ] {
             assert_eq!(read(text, 7), Err(error), "{text:.60}");

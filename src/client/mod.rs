@@ -17,7 +17,8 @@ pub use stream::{RawEvent, StreamError, StreamReader};
 use crate::daemon::RunPage;
 use crate::operations::Task;
 use crate::report::{
-    DaemonStatus, DueLine, ErrorReport, ExitCode, ObjectiveLine, PauseLine, ReloadReport, RunDetail,
+    DaemonStatus, DueLine, ErrorReport, ExitCode, ObjectiveLine, PauseLine, ReloadReport,
+    RunDetail, SettingsLine,
 };
 use crate::units::RunId;
 use jiff::Timestamp;
@@ -61,6 +62,16 @@ pub struct Client {
 #[derive(Debug, serde::Deserialize)]
 struct Submitted {
     run: RunId,
+}
+
+/// Why something was not done, as far as it is of use here (RFC 9457).
+#[derive(Debug, serde::Deserialize)]
+struct Problem {
+    detail: String,
+    #[serde(default)]
+    exit: Option<ExitCode>,
+    #[serde(default)]
+    problems: Vec<SettingsLine>,
 }
 
 /// What is to be paused.
@@ -248,13 +259,15 @@ impl Client {
         if matches!(status, 401 | 403) {
             return Err(ClientError::Forbidden { socket: self.socket.clone() });
         }
-        let Ok(mut report) = serde_json::from_slice::<ErrorReport>(&wire.body) else {
+        let Ok(problem) = serde_json::from_slice::<Problem>(&wire.body) else {
             return Err(wire.not_understood(format!("status {status}")));
         };
-        if report.code == ExitCode::Done {
-            report.code = ExitCode::Failed;
-        }
-        let report = Box::new(report);
+        let code = problem.exit.filter(|code| *code != ExitCode::Done);
+        let report = Box::new(ErrorReport {
+            code: code.unwrap_or(ExitCode::Failed),
+            message: problem.detail,
+            problems: problem.problems,
+        });
         Err(if status == 404 {
             ClientError::NotFound(report)
         } else {

@@ -166,7 +166,10 @@ fn one_that_is_slow_or_says_nothing_is_given_up() {
 
 #[test]
 fn a_refusal_says_why_and_with_which_exit_code() {
-    let report = value!({"code": 11, "message": "the queue is full; try again later"});
+    let report = value!({
+        "type": "about:blank", "title": "Service Unavailable", "status": 503, "exit": 11,
+        "detail": "the queue is full; try again later",
+    });
     let peer = Peer::new().says(json(503, &report));
     match client(&peer).cancel(run()).unwrap_err() {
         ClientError::Refused(report) => {
@@ -175,7 +178,7 @@ fn a_refusal_says_why_and_with_which_exit_code() {
         }
         other => panic!("{other:?}"),
     }
-    let peer = Peer::new().says(json(403, &value!({"code": 1, "message": "no"})));
+    let peer = Peer::new().says(json(403, &value!({"detail": "no"})));
     assert!(matches!(client(&peer).status(), Err(ClientError::Forbidden { .. })));
 }
 
