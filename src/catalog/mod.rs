@@ -44,6 +44,6 @@ pub use running::{RunLock, is_running, sweep_run_locks};
 pub use runs::RunFilter;
 pub use second::SecondCatalog;
 pub use sources::SourcesAt;
-pub use sync::SyncReport;
+pub use sync::{SyncReport, let_pack_lengths_hold};
 pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};
