@@ -101,7 +101,8 @@ pub(super) enum Command {
     Pause(PauseArgs),
     /// Let the daemon begin runs by itself again.
     Resume(PausedArgs),
-    /// Run as the daemon, or tell the one that runs something.
+    /// Run the daemon, in the foreground: it runs what is due and what it is asked for. Or tell
+    /// the one that runs something.
     Daemon {
         #[command(subcommand)]
         command: Option<DaemonCommand>,

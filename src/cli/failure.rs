@@ -1,7 +1,8 @@
 //! Why a command ends early, in the words of the library.
 
 use crate::client::ClientError;
-use crate::operations::{OperationError, with_reasons};
+use crate::operations::OperationError;
+pub(super) use crate::operations::with_reasons;
 use crate::report::{ExitCode, SettingsLine};
 use crate::settings::{Problem, SettingsError};
 

@@ -9,6 +9,7 @@ mod ask;
 mod batch;
 mod config;
 mod copy;
+mod daemon;
 mod daemon_args;
 mod daemon_tables;
 mod daemon_text;
@@ -110,6 +111,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Config { command: ConfigCommand::Check } => {
             return config::check(&cli.global.config, output);
         }
+        Command::Daemon { command: None } => return daemon::run(&cli.global.config, output),
         _ => {}
     }
     let settings = Settings::load(&cli.global.config)?;
@@ -149,7 +151,6 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Pause(args) => site::pause(&app, &args),
         Command::Resume(args) => site::resume(&app, &args),
         Command::Daemon { command: Some(command) } => site::daemon(&app, &command),
-        Command::Daemon { command: None } => Err(Failure::usage("there is no daemon yet")),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Gc { repositories } => runs::gc(&app, &repositories),
         Command::Stats(args) => stats::stats(&app, &args),
@@ -166,6 +167,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Config { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Daemon { command: None }
         | Command::Demo { .. } => Ok(ExitCode::Done),
     }
 }

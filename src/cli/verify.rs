@@ -49,6 +49,7 @@ pub(super) fn tell(app: &App, message: &Message) {
     match message {
         Message::Damage(line) => app.output.result(&text::damage(line)),
         Message::DamagedPoint(line) => app.output.result(&text::damaged_point(line)),
+        Message::Warning { message } => app.output.warning(message),
         _ => {}
     }
     app.output.message(message);

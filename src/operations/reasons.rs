@@ -3,6 +3,20 @@
 use crate::units::InvalidName;
 use std::error::Error;
 
+/// The message of an error, and those of its reasons that it does not hold already.
+pub fn with_reasons(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut next = error.source();
+    while let Some(reason) = next {
+        let text = reason.to_string();
+        if !message.contains(&text) {
+            message += &format!(": {text}");
+        }
+        next = reason.source();
+    }
+    message
+}
+
 /// Why a local catalog cannot be relied on.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogProblem {
@@ -48,18 +62,4 @@ pub enum DefinitionNameReason {
     /// Two files have it.
     #[error("another file of the definition has the same name")]
     Twice,
-}
-
-/// The message of an error, and those of its reasons that it does not hold already.
-pub fn with_reasons(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut next = error.source();
-    while let Some(reason) = next {
-        let text = reason.to_string();
-        if !message.contains(&text) {
-            message += &format!(": {text}");
-        }
-        next = reason.source();
-    }
-    message
 }

@@ -6,7 +6,7 @@ use crate::catalog::{
 };
 use crate::destination::PointRef;
 use crate::point::Point;
-use crate::progress::{Progress, Step};
+use crate::progress::Progress;
 use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, RunEnd, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
@@ -127,6 +127,15 @@ impl Done {
         Self { reason: Some(reason.to_owned()), ..Self::new(RunStatus::Skipped) }
     }
 
+    /// A run that was stopped tells who wanted that.
+    fn say_who_stopped_it(&mut self, progress: &Progress) {
+        let is_stopped =
+            self.error.as_ref().is_some_and(|it| it.exit_code() == ExitCode::Interrupted);
+        if let (true, Some(reason)) = (is_stopped, progress.stop_reason()) {
+            self.reason = Some(format!("{}; nothing was acknowledged", reason.text));
+        }
+    }
+
     fn failed(error: OperationError) -> Self {
         let reason = Some(error.to_string());
         Self { reason, error: Some(error), ..Self::new(RunStatus::Failed) }
@@ -170,7 +179,13 @@ pub(super) fn execute(
         }
     };
     let mut diary = Diary::open(settings, running(id, &about, started));
-    let mut done = work(id).unwrap_or_else(Done::failed);
+    // Without a record that it began, a run that was queued would be done again after a crash.
+    let refused = if progress.run().is_some() { diary.failed.take() } else { None };
+    let mut done = match refused {
+        Some(error) => Done::failed(error.into()),
+        None => work(id).unwrap_or_else(Done::failed),
+    };
+    done.say_who_stopped_it(progress);
     let mut summary = Summary::new(about.kind.into(), done.status, started);
     summary.run = Some(id);
     summary.repository = about.repository;
@@ -179,7 +194,7 @@ pub(super) fn execute(
     summary.counts = progress.counts();
     summary.duration_s = clock.elapsed().as_secs_f64();
     summary.warnings = std::mem::take(&mut done.warnings);
-    diary.end(&summary, &done, progress.steps());
+    diary.end(&summary, &done, progress);
     summary.warnings.splice(0..0, diary.warnings);
     conclude(summary, done)
 }
@@ -206,23 +221,41 @@ fn running(id: RunId, about: &About, started: Timestamp) -> RunRecord {
     RunRecord { id, kind, repository, machine, replica, started, origin, outcome }
 }
 
+/// Whether doing the same again may help. What somebody stopped is not wanted, unless it was only
+/// put off.
+fn may_retry(error: &OperationError, progress: &Progress) -> bool {
+    match error.exit_code() {
+        ExitCode::Interrupted => progress.stop_reason().is_some_and(|it| it.is_postponed),
+        _ => !error.is_permanent(),
+    }
+}
+
 /// The record of one run in the history, as far as that can be written.
 struct Diary {
     history: Option<History>,
     record: RunRecord,
     warnings: Vec<String>,
+    /// Why there is no record of its beginning.
+    failed: Option<CatalogError>,
     /// Tells others that the run is under way.
     _lock: Option<RunLock>,
 }
 
 impl Diary {
     fn open(settings: &Settings, record: RunRecord) -> Self {
-        let mut diary = Self { history: None, record, warnings: Vec::new(), _lock: None };
-        match diary.begin(settings) {
+        let mut diary =
+            Self { history: None, record, warnings: Vec::new(), failed: None, _lock: None };
+        let begun = diary.begin(settings).and_then(|(history, lock)| {
+            history.put(&diary.record)?;
+            Ok((history, lock))
+        });
+        match begun {
             Ok((history, lock)) => (diary.history, diary._lock) = (Some(history), Some(lock)),
-            Err(error) => diary.warn(&error),
+            Err(error) => {
+                diary.warn(&error);
+                diary.failed = Some(error);
+            }
         }
-        diary.write();
         diary
     }
 
@@ -236,12 +269,13 @@ impl Diary {
         Ok((history, lock))
     }
 
-    fn end(&mut self, summary: &Summary, done: &Done, steps: Vec<Step>) {
+    fn end(&mut self, summary: &Summary, done: &Done, progress: &Progress) {
         let exit = match (&done.error, done.status) {
             (Some(error), _) => error.exit_code(),
             (None, RunStatus::Incomplete) => ExitCode::Incomplete,
             (None, _) => ExitCode::Done,
         };
+        let may_retry = done.error.as_ref().is_some_and(|error| may_retry(error, progress));
         self.record.outcome = RunOutcome {
             status: done.status,
             ended: Some(summary.ended),
@@ -250,8 +284,9 @@ impl Diary {
             reason: done.reason.clone().or_else(|| done.error.as_ref().map(ToString::to_string)),
             detail: done.detail.clone(),
             exit: Some(exit.into()),
+            may_retry,
             warnings: summary.warnings.clone(),
-            steps,
+            steps: progress.steps(),
         };
         self.write();
     }
