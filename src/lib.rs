@@ -75,6 +75,8 @@ pub mod notify;
 
 pub mod daemon;
 
+pub mod client;
+
 pub mod demo;
 
 pub mod cli;

@@ -1,5 +1,6 @@
 //! Why a command ends early, in the words of the library.
 
+use crate::client::ClientError;
 use crate::operations::OperationError;
 pub(super) use crate::operations::with_reasons;
 use crate::report::{ExitCode, SettingsLine};
@@ -58,5 +59,16 @@ impl From<SettingsError> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(ExitCode::Failed, format!("{error:#}"))
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(report) | ClientError::NotFound(report) => {
+                Self { code: report.code, message: report.message, problems: report.problems }
+            }
+            other => Self::new(ExitCode::Failed, with_reasons(&other)),
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! A run: its identity, its durable record, and the summary that comes of it.
 
-use super::OperationError;
+use super::{OperationError, with_reasons};
 use crate::catalog::{
     CatalogError, History, RunKind, RunLock, RunOrigin, RunOutcome, RunRecord, RunStatus,
 };
 use crate::destination::PointRef;
 use crate::point::Point;
 use crate::progress::Progress;
-use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, Summary};
+use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, RunEnd, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
 use crate::units::{Name, RunId};
@@ -33,6 +33,24 @@ impl FailedRun {
 
 /// How a run ended.
 pub type RunResult = Result<Summary, Box<FailedRun>>;
+
+/// How a run ended, as whoever asked for it is told: the same whoever did it.
+pub fn run_end(result: RunResult) -> RunEnd {
+    match result {
+        Ok(summary) => {
+            let exit = match summary.status {
+                RunStatus::Incomplete => ExitCode::Incomplete,
+                _ => ExitCode::Done,
+            };
+            RunEnd { summary: Box::new(summary), exit, error: None }
+        }
+        Err(failed) => {
+            let FailedRun { error, summary } = *failed;
+            let (exit, error) = (error.exit_code(), Some(with_reasons(&error)));
+            RunEnd { summary: Box::new(summary), exit, error }
+        }
+    }
+}
 
 /// What a run is about.
 #[derive(Debug, Clone)]

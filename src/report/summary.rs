@@ -51,7 +51,17 @@ pub enum Action {
     Generate,
     /// The demonstration ran.
     Demo,
-    /// The daemon ran.
+    /// Runs were listed.
+    Runs,
+    /// A run was shown or asked to stop.
+    Run,
+    /// It was told what runs next.
+    Schedule,
+    /// Something was paused.
+    Pause,
+    /// Something goes on that was paused.
+    Resume,
+    /// The daemon was shown or told something.
     Daemon,
 }
 
