@@ -1,6 +1,7 @@
 //! The daemon in the foreground, and the signals that it listens to.
 
 use super::failure::{Failure, with_reasons};
+use super::log;
 use super::output::{Output, complain};
 use crate::catalog::RunStatus;
 use crate::daemon::{Daemon, DaemonHandle, Stopper};
@@ -20,10 +21,15 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) fn run(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
     let started = jiff::Timestamp::now();
     let settings = Settings::load(config)?;
+    log::choose(settings.daemon.log);
     // Before anything is begun: a signal must not find half a daemon.
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot listen to signals")?;
     let daemon = Daemon::start(settings)
         .map_err(|error| Failure::new(error.exit_code(), with_reasons(&error)))?;
+    daemon.on_reload(|settings| {
+        log::choose(settings.daemon.log);
+        Vec::new()
+    });
     let (handle, stopper) = (daemon.handle(), daemon.stopper());
     std::thread::Builder::new()
         .name("signals".to_owned())
