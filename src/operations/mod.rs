@@ -49,12 +49,12 @@ pub use objectives::{
 pub use open::{OpenRepository, open_repository, workers};
 pub use points::{pin_point, unpin_point};
 pub use prune::{PrunePlan, plan_prune, prune, prune_frees};
-pub use reasons::CatalogProblem;
+pub use reasons::{CatalogProblem, with_reasons};
 pub use repair::{RepairOptions, repair_repository};
 pub use replicate::replicate;
 pub use repository::{CHUNK_BYTES_DEFAULT, InitChoice, Initialised, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
-pub use run::{FailedRun, RunResult};
+pub use run::{FailedRun, RunResult, run_end};
 pub use status::{PointsReport, StatusReport, repository_points, status, status_live};
 pub use task::{Needs, RestoreTask, Task, perform};
 pub use usage::{UsageReport, repository_usage};

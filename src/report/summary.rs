@@ -51,6 +51,18 @@ pub enum Action {
     Generate,
     /// The demonstration ran.
     Demo,
+    /// Runs were listed.
+    Runs,
+    /// A run was shown or asked to stop.
+    Run,
+    /// It was told what runs next.
+    Schedule,
+    /// Something was paused.
+    Pause,
+    /// Something goes on that was paused.
+    Resume,
+    /// The daemon was shown or told something.
+    Daemon,
 }
 
 impl From<RunKind> for Action {

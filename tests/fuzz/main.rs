@@ -106,6 +106,7 @@ tests! {
     a_hostile_list_of_changes_stays_within_the_disk => "changed-list",
     what_a_command_prints_about_changes_stays_within_the_disk => "changed-output",
     a_hostile_list_of_condemned_packs_is_refused => "condemned",
+    what_answers_in_place_of_a_daemon_is_read_in_one_way_or_refused => "daemon-answer",
     what_libvirt_says_of_a_domain_is_read_or_refused => "domain",
     a_hostile_header_is_refused => "header",
     a_damaged_history_is_an_error => "history",

@@ -71,6 +71,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
         ("qmp", vec![seed("lines", QMP_LINES.as_bytes()), seed("agent", AGENT_LINES)]),
         ("recovery-key", recovery_keys()),
         ("removal", documents("retention-1/plain/removed")),
+        ("daemon-answer", answers()),
         ("schedule", schedules()),
         ("settings", settings()),
         ("slot", slots()),
@@ -293,6 +294,24 @@ fn recovery_keys() -> Seeds {
     let text = std::fs::read_to_string(fixtures().join("slots-2/recovery-key")).unwrap();
     let plain = text.to_lowercase().replace('-', "");
     texts(&[&text, &plain, &text.replace('0', "O").replace('-', " ")])
+}
+
+fn answers() -> Seeds {
+    let events = ": alive\n\nid: a-1\ndata: {}\n\nevent: gap\ndata: one\ndata: two\n\n";
+    let (first, second) = events.split_at(21);
+    let head = "HTTP/1.1 200 OK\r\n";
+    let pieces = format!(
+        "{:x}\r\n{first}\r\n{:X};x=y\r\n{second}\r\n0\r\na: b\r\n\r\n",
+        first.len(),
+        second.len()
+    );
+    let all = [
+        ("length", format!("{head}Content-Length: {}\r\n\r\n{events}", events.len())),
+        ("pieces", format!("{head}transfer-encoding: chunked\r\n\r\n{pieces}")),
+        ("rest", format!("{head}content-type: text/event-stream\r\n\r\n{events}")),
+        ("nothing", "HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+    ];
+    all.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect()
 }
 
 fn schedules() -> Seeds {

@@ -5,6 +5,7 @@
 //! A target takes any bytes. It must not panic, hang or ask for much memory, and what it accepts
 //! must keep what `docs/on-disk-format.md` promises. It says whether it accepted them.
 
+mod client;
 mod databases;
 mod documents;
 mod images;
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     target("changed-list", texts::changed_list, 50_000),
     target("changed-output", texts::changed_output, 50_000),
     target("condemned", documents::condemned, 30_000),
+    target("daemon-answer", client::daemon_answer, 100_000),
     target("domain", texts::domain, 30_000),
     target("header", keys::header, 30_000),
     target("history", databases::history, 1500),
