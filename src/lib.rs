@@ -23,6 +23,8 @@ pub mod sys;
 
 pub mod fsio;
 
+pub mod audit;
+
 pub mod extent;
 
 pub mod nbd;
