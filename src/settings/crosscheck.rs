@@ -18,6 +18,7 @@ use crate::units::Name;
 #[derive(Debug, Default)]
 pub(super) struct Drafts {
     pub(super) state_dir: Option<Located<PathBuf>>,
+    pub(super) timezone: String,
     pub(super) repositories: Vec<RepositoryDraft>,
     pub(super) machines: Vec<MachineDraft>,
     pub(super) replicas: Vec<ReplicaDraft>,

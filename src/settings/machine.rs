@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
+use super::timing::{MissedPolicy, RetrySettings, TimingSettings};
 use super::types::{
     DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings,
 };
@@ -47,6 +48,14 @@ impl MachineDraft {
             name: self.name.value,
             repository: self.repository?.value,
             schedule: self.schedule.map(|schedule| schedule.value),
+            rpo: None,
+            timing: TimingSettings {
+                timezone: self.timezone.clone(),
+                allowed: Vec::new(),
+                missed: MissedPolicy::default(),
+                jitter: Duration::ZERO,
+                retry: RetrySettings::default(),
+            },
             timezone: self.timezone,
             keep: self.keep.map(|keep| keep.value),
             lock_days: self.lock_days,

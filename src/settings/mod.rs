@@ -6,11 +6,15 @@
 //! `findings` and goes on, so that the user sees every mistake at once. Only when there is
 //! none do the drafts become [`Settings`].
 
+mod api;
 mod crosscheck;
+mod daemon;
 mod findings;
+mod limits;
 mod machine;
 mod named;
 mod notices;
+mod notify;
 mod page;
 mod problem;
 mod reader;
@@ -18,16 +22,28 @@ mod replica;
 mod repository;
 mod source;
 mod syntax;
+mod timing;
 mod types;
 mod values;
 
+pub use api::{ApiSettings, ApiTlsSettings};
+pub use daemon::{
+    DaemonSettings, HISTORY_DAYS_DEFAULT, IoPriority, LogTarget, RUNS_DEFAULT, SOCKET_NAME,
+};
+pub use limits::LimitSettings;
+pub use notify::{
+    MailSecurity, MailSettings, NotifyKind, NotifySettings, ReportSettings, WebhookSettings,
+};
 pub use problem::{Problem, SettingsError, SettingsErrors};
+pub use timing::{MissedPolicy, RetrySettings, TimingSettings};
 pub use types::{
     DiskSettings, EncryptionSettings, FileSettings, HookSettings, LibvirtSettings, MachineSettings,
     NbdSettings, PlaceKind, QemuSettings, ReplicaDiskSettings, ReplicaMode, ReplicaSettings,
     RepositorySettings, Schedule, Settings, SnapshotSettings, SourceSettings, TlsSettings, Trigger,
+    UpkeepSettings,
 };
 
+use sha2::Digest;
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -41,7 +57,7 @@ use page::{NOWHERE, Page};
 use reader::{Located, TableReader};
 
 use crate::fsio::{FileError, parent_dir};
-use crate::units::{KIB, MIB};
+use crate::units::{KIB, MIB, SettingsDigest};
 
 /// Longest settings file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 * MIB;
@@ -102,7 +118,7 @@ impl Settings {
 
         if findings.is_empty() {
             let notices = notices::collect(&drafts, &page);
-            if let Some(settings) = finish(drafts, absolute, notices) {
+            if let Some(settings) = finish(drafts, absolute, digest(text), notices) {
                 return Ok(settings);
             }
             // No draft is unusable without a finding; if one is, that must not pass for success.
@@ -112,6 +128,10 @@ impl Settings {
         let (problems, left_out) = findings.into_problems();
         Err(SettingsErrors { file: file.to_owned(), problems, left_out, incomplete })
     }
+}
+
+fn digest(text: &str) -> SettingsDigest {
+    SettingsDigest(sha2::Sha256::digest(text.as_bytes()).into())
 }
 
 fn read_capped(path: &Path) -> Result<Vec<u8>, SettingsError> {
@@ -138,7 +158,7 @@ fn read_drafts(mut root: TableReader<'_>, folder: &Path, findings: &mut Findings
         .field("timezone")
         .and_then(|field| values::timezone(&field, findings))
         .unwrap_or_else(|| TIMEZONE_LOCAL.to_owned());
-    let context = Context { folder, timezone };
+    let context = Context { folder, timezone: timezone.clone() };
 
     let repositories = named::tables(&mut root, "repository", findings);
     let machines = named::tables(&mut root, "machine", findings);
@@ -155,6 +175,7 @@ fn read_drafts(mut root: TableReader<'_>, folder: &Path, findings: &mut Findings
 
     Drafts {
         state_dir,
+        timezone,
         repositories: repositories
             .into_iter()
             .map(|(name, reader)| repository::read(name, reader, &context, findings))
@@ -171,7 +192,12 @@ fn read_drafts(mut root: TableReader<'_>, folder: &Path, findings: &mut Findings
 }
 
 /// The settings; `None` when a draft is not usable.
-fn finish(drafts: Drafts, file: PathBuf, notices: Vec<Problem>) -> Option<Settings> {
+fn finish(
+    drafts: Drafts,
+    file: PathBuf,
+    fingerprint: SettingsDigest,
+    notices: Vec<Problem>,
+) -> Option<Settings> {
     let repositories = drafts.repositories.into_iter().map(|draft| {
         let settings = draft.settings?;
         Some((settings.name.clone(), settings))
@@ -184,9 +210,15 @@ fn finish(drafts: Drafts, file: PathBuf, notices: Vec<Problem>) -> Option<Settin
         let settings = draft.into_settings()?;
         Some((settings.name.clone(), settings))
     });
+    let state_dir = drafts.state_dir?.value;
     Some(Settings {
         file,
-        state_dir: drafts.state_dir?.value,
+        fingerprint,
+        daemon: DaemonSettings::with_socket(state_dir.join(SOCKET_NAME)),
+        limits: LimitSettings { timezone: drafts.timezone, read: Vec::new(), network: Vec::new() },
+        api: None,
+        notify: NotifySettings::default(),
+        state_dir,
         repositories: repositories.collect::<Option<_>>()?,
         machines: machines.collect::<Option<_>>()?,
         replicas: replicas.collect::<Option<_>>()?,

@@ -1,11 +1,13 @@
 //! Reads `[replica.NAME]`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::findings::{Findings, quoted};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
 use super::source;
+use super::timing::{MissedPolicy, RetrySettings, TimingSettings};
 use super::types::{PlaceKind, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, Trigger};
 use super::values;
 use crate::units::Name;
@@ -36,6 +38,7 @@ pub(super) struct ReplicaDraft {
     pub(super) disks: DisksDraft<Target>,
     pub(super) journal_dir: Option<Located<PathBuf>>,
     mode: ReplicaMode,
+    timezone: String,
 }
 
 impl ReplicaDraft {
@@ -50,6 +53,15 @@ impl ReplicaDraft {
             name: self.name.value,
             machine: self.machine?.value,
             trigger: self.trigger?.value,
+            rpo: None,
+            verify: None,
+            timing: TimingSettings {
+                timezone: self.timezone,
+                allowed: Vec::new(),
+                missed: MissedPolicy::default(),
+                jitter: Duration::ZERO,
+                retry: RetrySettings::default(),
+            },
             mode: self.mode,
             disks: disks.collect::<Option<_>>()?,
             journal_dir: self.journal_dir.map(|dir| dir.value),
@@ -76,7 +88,15 @@ pub(super) fn read(
         target(field, context, findings)
     });
     reader.finish(findings);
-    ReplicaDraft { name, machine, trigger, disks, journal_dir, mode }
+    ReplicaDraft {
+        name,
+        machine,
+        trigger,
+        disks,
+        journal_dir,
+        mode,
+        timezone: context.timezone.clone(),
+    }
 }
 
 fn target(

@@ -1,11 +1,13 @@
 //! Reads `[repository.NAME]`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::findings::{Findings, quoted};
 use super::named::Context;
 use super::reader::{Field, Located, TableReader};
-use super::types::{EncryptionSettings, RepositorySettings};
+use super::timing::{MissedPolicy, RetrySettings, TimingSettings};
+use super::types::{EncryptionSettings, RepositorySettings, UpkeepSettings};
 use super::{COMPRESSION_LEVELS, values};
 use crate::units::Name;
 
@@ -64,6 +66,20 @@ pub(super) fn read(
                 chunk_bytes,
                 compression_level,
                 gc_fill_percent,
+                runs: None,
+                upkeep: UpkeepSettings {
+                    prune: None,
+                    gc: None,
+                    verify: None,
+                    verify_percent: 1,
+                    timing: TimingSettings {
+                        timezone: context.timezone.clone(),
+                        allowed: Vec::new(),
+                        missed: MissedPolicy::default(),
+                        jitter: Duration::ZERO,
+                        retry: RetrySettings::default(),
+                    },
+                },
             })
         }
         _ => None,

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::api::ApiSettings;
+use super::daemon::DaemonSettings;
+use super::limits::LimitSettings;
+use super::notify::NotifySettings;
 use super::problem::Problem;
+use super::timing::TimingSettings;
 use crate::nbd::Address;
 use crate::source::ImageFormat;
-use crate::units::{Keep, Name};
+use crate::units::{Keep, Name, SettingsDigest};
 
 /// Everything that the settings file says. Invariant: every name that one part mentions exists
 /// in another, and no two parts claim the same place.
@@ -15,8 +20,18 @@ use crate::units::{Keep, Name};
 pub struct Settings {
     /// The file that was read, as an absolute path.
     pub file: PathBuf,
+    /// Of the bytes that were read: whoever has the same works with the same settings.
+    pub fingerprint: SettingsDigest,
     /// Folder for the catalog and other local state.
     pub state_dir: PathBuf,
+    /// How the daemon works.
+    pub daemon: DaemonSettings,
+    /// How fast data may flow, in all runs together.
+    pub limits: LimitSettings,
+    /// Where the daemon also answers; `None`: only at its socket.
+    pub api: Option<ApiSettings>,
+    /// Who is told what.
+    pub notify: NotifySettings,
     /// Where backups are kept.
     pub repositories: BTreeMap<Name, RepositorySettings>,
     /// What is backed up.
@@ -43,6 +58,25 @@ pub struct RepositorySettings {
     pub compression_level: i32,
     /// Packs of which less is needed are written anew by a collection, in percent, 0 to 95.
     pub gc_fill_percent: u8,
+    /// How many runs may use it at once, at least 1; `None`: as many as the daemon allows.
+    pub runs: Option<u32>,
+    /// What is done to it by itself, and when.
+    pub upkeep: UpkeepSettings,
+}
+
+/// What is done to a repository by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpkeepSettings {
+    /// When all its machines that have `keep` are pruned.
+    pub prune: Option<Schedule>,
+    /// When its garbage is collected.
+    pub gc: Option<Schedule>,
+    /// When a part of it is verified.
+    pub verify: Option<Schedule>,
+    /// How much is verified each time, in percent of its packs' bytes, 1 to 100.
+    pub verify_percent: u32,
+    /// When else these may run.
+    pub timing: TimingSettings,
 }
 
 /// How the content of a repository is sealed.
@@ -65,6 +99,10 @@ pub struct MachineSettings {
     pub repository: Name,
     /// When it is backed up.
     pub schedule: Option<Schedule>,
+    /// When else that may be.
+    pub timing: TimingSettings,
+    /// How old its newest point may get; `None`: nobody minds.
+    pub rpo: Option<Duration>,
     /// IANA name of the zone of its schedule and of the calendar that `keep` counts in;
     /// [`super::TIMEZONE_LOCAL`] is the host's.
     pub timezone: String,
@@ -248,6 +286,12 @@ pub struct ReplicaSettings {
     pub machine: Name,
     /// What makes it follow.
     pub trigger: Trigger,
+    /// When else that may be.
+    pub timing: TimingSettings,
+    /// How old what it holds may get; `None`: nobody minds.
+    pub rpo: Option<Duration>,
+    /// When it is verified by itself.
+    pub verify: Option<Schedule>,
     /// What it is fed from.
     pub mode: ReplicaMode,
     /// Its disks: exactly those of the machine, in the file's order.

@@ -66,6 +66,10 @@ digest_type!(
     /// Name of a replica's redo journal: SHA-256 of the file's bytes before its own footer.
     JournalDigest
 );
+digest_type!(
+    /// Name of what a settings file says: SHA-256 of its bytes.
+    SettingsDigest
+);
 
 impl From<ChunkName> for ObjectName {
     fn from(name: ChunkName) -> Self {

@@ -9,13 +9,14 @@ mod keep;
 mod name;
 mod random;
 mod readable;
+mod window;
 
 pub use breakage::{Breakage, is_broken};
 #[cfg(feature = "simulation")]
 pub use breakage::{break_as_told, break_here, break_on_purpose, broken_here};
 pub use digest::{
     ChunkName, DIGEST_BYTES, HoldId, JournalDigest, ListId, ObjectName, PackName, PointId,
-    RemovalId, TreeName,
+    RemovalId, SettingsDigest, TreeName,
 };
 pub use format::{format_bytes, format_count, format_duration, parse_bytes};
 pub use hex::{Hex, ParseHexError};
@@ -26,6 +27,7 @@ pub use random::fill_random;
 #[cfg(feature = "simulation")]
 pub use random::seed_random;
 pub use readable::{printable, readable};
+pub use window::{DAY_MINUTES, RateRule, Window};
 
 /// One kibibyte in bytes.
 pub const KIB: u64 = 1024;
