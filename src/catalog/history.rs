@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::verified::MIGRATION),
     Migration::Sql(super::sources::MIGRATION),
     Migration::Sql(super::tracking::MIGRATION),
+    Migration::Sql(super::tokens::MIGRATION),
 ];
 
 /// What a run did.
