@@ -67,6 +67,8 @@ pub mod report;
 
 pub mod operations;
 
+pub mod daemon;
+
 pub mod demo;
 
 pub mod cli;

@@ -1,16 +1,33 @@
 //! Live counters of a run and its request to stop, shared between the threads that work and the
 //! face that shows them.
 
+use crate::units::RunId;
+use jiff::Timestamp;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Most steps that are kept of one run; of what comes after, only the last.
+pub const STEPS_MAX: usize = 64;
 
 /// The run was asked to stop before it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped on request; nothing was acknowledged, run the same command again to go on")]
 pub struct Cancelled;
 
+/// A step of a run: what began when.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Step {
+    /// What is done: `read disk root`.
+    pub name: String,
+    /// When it began.
+    pub started: Timestamp,
+}
+
 /// Counters of one run, all in bytes. Only ever added to, from any thread.
 #[derive(Debug, Default)]
 pub struct Progress {
+    run: Option<RunId>,
+    steps: Mutex<Vec<Step>>,
     total: AtomicU64,
     done: AtomicU64,
     read: AtomicU64,
@@ -22,7 +39,17 @@ pub struct Progress {
 }
 
 /// A moment's values of [`Progress`], in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 pub struct Counts {
     /// Read from sources, replicas or the repository.
     #[serde(rename = "bytes_read")]
@@ -62,6 +89,31 @@ macro_rules! counter {
 }
 
 impl Progress {
+    /// Of a run whose identity is known before it begins.
+    pub fn of_run(run: RunId) -> Self {
+        Self { run: Some(run), ..Self::default() }
+    }
+
+    /// The identity that the run was given before it began.
+    pub fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
+    /// Another step begins.
+    pub fn step(&self, name: impl Into<String>) {
+        let step = Step { name: name.into(), started: Timestamp::now() };
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.len() == STEPS_MAX {
+            steps.pop();
+        }
+        steps.push(step);
+    }
+
+    /// The steps so far, the first one first.
+    pub fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     counter!(
         /// More work was found to do.
         add_total, total

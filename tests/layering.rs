@@ -28,7 +28,8 @@ const VERBS: [&str; 7] = ["backup", "replay", "recover", "scrub", "retain", "tra
 /// Faces that only know nouns and, of these two, the one before.
 const PLAIN_FACES: [&str; 2] = ["settings", "report"];
 /// Faces that know everything before them, in this order.
-const TOP_FACES: [&str; 3] = ["operations", "demo", "cli"];
+const TOP_FACES: [&str; 8] =
+    ["operations", "notify", "metrics", "daemon", "api", "client", "demo", "cli"];
 /// For tests: knows nouns, and only tests know it.
 const TESTING: &str = "testing";
 

@@ -2,8 +2,8 @@
 
 use super::CatalogError;
 use super::database::{Database, Durability, Migration};
-use crate::progress::Counts;
-use crate::units::{Name, PointId, RepositoryId, RunId};
+use super::run::{RunKind, RunRecord};
+use crate::units::{Name, RepositoryId};
 use rusqlite::{OptionalExtension, params};
 use std::path::Path;
 
@@ -30,81 +30,6 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::tokens::MIGRATION),
 ];
 
-/// What a run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RunKind {
-    /// Backed a machine up.
-    Backup,
-    /// Brought a replica to a newer point.
-    Replicate,
-    /// Wrote a point out.
-    Restore,
-    /// Compared a replica, a point or a repository with what it must be.
-    Verify,
-    /// Removed points that need not be kept.
-    Prune,
-    /// Returned the space that nothing needs.
-    Gc,
-    /// Healed damage or set it apart.
-    Repair,
-    /// Copied points to another repository.
-    Copy,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunStatus {
-    /// Under way, or cut off.
-    Running,
-    /// All was done.
-    Completed,
-    /// There was nothing to do.
-    Skipped,
-    /// Nothing was acknowledged.
-    Failed,
-    /// Part was done.
-    Incomplete,
-}
-
-/// The durable record of a run.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct RunRecord {
-    /// Its identity.
-    pub id: RunId,
-    /// What it did.
-    pub kind: RunKind,
-    /// The repository, of what is done to a whole one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repository: Option<Name>,
-    /// The machine.
-    pub machine: Option<Name>,
-    /// The replica.
-    pub replica: Option<Name>,
-    /// When it began.
-    pub started: jiff::Timestamp,
-    /// How it ended.
-    #[serde(flatten)]
-    pub outcome: RunOutcome,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct RunOutcome {
-    /// In a word.
-    pub status: RunStatus,
-    /// When; `None` while it runs.
-    pub ended: Option<jiff::Timestamp>,
-    /// The point that it made or used.
-    pub point: Option<PointId>,
-    /// What it moved.
-    #[serde(flatten)]
-    pub counts: Counts,
-    /// Why it failed or was skipped.
-    pub reason: Option<String>,
-}
-
 /// The database of runs.
 #[derive(Debug)]
 pub struct History {
@@ -127,21 +52,7 @@ impl History {
     /// When the database fails.
     pub fn put(&self, record: &RunRecord) -> Result<(), CatalogError> {
         let json = serde_json::to_string(record).map_err(|e| self.damaged(&e))?;
-        self.database.write(|transaction| {
-            transaction.execute(
-                "INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    &record.id.0[..],
-                    format!("{:?}", record.kind).to_lowercase(),
-                    record.machine.as_ref().map(Name::as_str),
-                    record.replica.as_ref().map(Name::as_str),
-                    // Always nine decimals: runs are sorted by this text.
-                    format!("{:.9}", record.started),
-                    json
-                ],
-            )
-        })?;
-        Ok(())
+        self.database.write(|transaction| put_run(transaction, record, &json))
     }
 
     /// The last run of a kind for a machine or a replica.
@@ -159,8 +70,7 @@ impl History {
                 "SELECT record FROM run WHERE kind = ?1 AND machine = ?2 AND replica IS ?3
                  ORDER BY started DESC LIMIT 1",
             )?;
-            let kind = format!("{kind:?}").to_lowercase();
-            let key = params![kind, machine.as_str(), replica.map(Name::as_str)];
+            let key = params![kind.word(), machine.as_str(), replica.map(Name::as_str)];
             let mut rows = last.query_map(key, |row| row.get(0))?;
             rows.next().transpose()
         })?;
@@ -205,11 +115,7 @@ impl History {
                 "SELECT EXISTS (SELECT 1 FROM run
                  WHERE kind = ?1 AND machine = ?2 AND replica IS ?3
                  AND record ->> '$.status' IN ('completed', 'skipped'))",
-                params![
-                    format!("{kind:?}").to_lowercase(),
-                    machine.as_str(),
-                    replica.map(Name::as_str)
-                ],
+                params![kind.word(), machine.as_str(), replica.map(Name::as_str)],
                 |row| row.get(0),
             )
         })
@@ -256,9 +162,31 @@ impl History {
     }
 }
 
+/// Writes a run's record, which is `json`, within a transaction.
+pub(super) fn put_run(
+    transaction: &rusqlite::Transaction<'_>,
+    record: &RunRecord,
+    json: &str,
+) -> rusqlite::Result<()> {
+    let mut put =
+        transaction.prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    put.execute(params![
+        &record.id.0[..],
+        record.kind.word(),
+        record.machine.as_ref().map(Name::as_str),
+        record.replica.as_ref().map(Name::as_str),
+        // Always nine decimals: runs are sorted by this text.
+        format!("{:.9}", record.started),
+        json
+    ])?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::{RunOrigin, RunOutcome, RunStatus};
     use super::*;
+    use crate::units::RunId;
 
     #[test]
     fn the_last_run_is_the_one_that_began_last_also_within_a_second() {
@@ -266,13 +194,7 @@ mod tests {
         let history = History::open(folder.path()).unwrap();
         let machine: Name = "web01".parse().unwrap();
         for (id, started) in [(1, "2026-11-22T09:00:00Z"), (2, "2026-11-22T09:00:00.25Z")] {
-            let outcome = RunOutcome {
-                status: RunStatus::Completed,
-                ended: None,
-                point: None,
-                counts: Counts::default(),
-                reason: None,
-            };
+            let outcome = RunOutcome::open(RunStatus::Completed);
             let record = RunRecord {
                 id: RunId([id; 16]),
                 kind: RunKind::Backup,
@@ -280,6 +202,7 @@ mod tests {
                 machine: Some(machine.clone()),
                 replica: None,
                 started: started.parse().unwrap(),
+                origin: RunOrigin::default(),
                 outcome,
             };
             history.put(&record).unwrap();

@@ -271,6 +271,7 @@ fn point_at(at: &PointAt) -> String {
 fn last_run(run: Option<&LastRun>) -> String {
     let Some(run) = run else { return NONE.to_owned() };
     let word = match run.status {
+        RunStatus::Queued => "waiting",
         RunStatus::Running => "running or cut off",
         RunStatus::Completed => "completed",
         RunStatus::Skipped => "skipped",

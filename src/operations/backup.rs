@@ -1,6 +1,7 @@
 //! Backing a machine up.
 
-use super::error::{DefinitionNameReason, known};
+use super::error::known;
+use super::reasons::DefinitionNameReason;
 use super::run::{About, Done, RunResult, execute, now};
 use super::{OperationError, capture, damage, open};
 use crate::backup::{BackupRequest, ChangeHints, DiskRead, backup};

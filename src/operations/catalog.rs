@@ -1,7 +1,8 @@
 //! The local catalog: building it anew, and holding it against the repository.
 
-use super::error::{CatalogProblem, known};
+use super::error::known;
 use super::open::{OpenRepository, open_catalog, open_place, open_repository, problem};
+use super::reasons::CatalogProblem;
 use super::{OperationError, damage};
 use crate::catalog::{
     Catalog, CatalogError, Comparison, History, RunStatus, SecondCatalog, SyncReport,

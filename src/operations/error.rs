@@ -1,5 +1,6 @@
 //! Why an operation failed, and what that means for the caller of the process.
 
+use super::reasons::{CatalogProblem, DefinitionNameReason};
 use crate::backup::BackupError;
 use crate::capture::OwnerError;
 use crate::catalog::CatalogError;
@@ -13,7 +14,7 @@ use crate::scrub::VerifyError;
 use crate::settings::{Settings, nearest};
 use crate::store::{KeyringError, StoreError};
 use crate::transfer::TransferError;
-use crate::units::{InvalidName, Name, format_count};
+use crate::units::{Name, format_count};
 use crate::usage::UsageError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +33,12 @@ pub enum OperationError {
         file: PathBuf,
         /// The nearest name, or all.
         hint: String,
+    },
+    /// No time zone has this name.
+    #[error("there is no time zone `{zone}`; name one such as Europe/Berlin, or none")]
+    UnknownZone {
+        /// What was asked for.
+        zone: String,
     },
     /// A file of a machine's definition has a name that cannot travel.
     #[error(
@@ -194,53 +201,6 @@ pub enum OperationError {
     },
 }
 
-/// Why a local catalog cannot be relied on.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogProblem {
-    /// There is none.
-    #[error("is missing, although the repository holds points or packs")]
-    Missing,
-    /// It was made for another repository.
-    #[error("belongs to the repository {found}")]
-    Foreign {
-        /// That repository.
-        found: String,
-    },
-    /// It cannot be read.
-    #[error("is damaged: {reason}")]
-    Damaged {
-        /// How that shows.
-        reason: String,
-    },
-    /// It has been further.
-    #[error("is an older copy: it is at generation {found}, and has been at {seen}")]
-    Older {
-        /// Where it is.
-        found: u64,
-        /// Where it has been.
-        seen: u64,
-    },
-    /// It does not hold what the repository holds.
-    #[error("differs from the repository in {count} places: {listed}")]
-    Differs {
-        /// How many.
-        count: u64,
-        /// The first ones.
-        listed: String,
-    },
-}
-
-/// Why a file name cannot travel in a point.
-#[derive(Debug, thiserror::Error)]
-pub enum DefinitionNameReason {
-    /// It is no name.
-    #[error(transparent)]
-    Invalid(#[from] InvalidName),
-    /// Two files have it.
-    #[error("another file of the definition has the same name")]
-    Twice,
-}
-
 /// What an error comes down to, whichever verb met it.
 pub(super) enum Root<'e> {
     Store(&'e StoreError),
@@ -254,6 +214,7 @@ impl OperationError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::UnknownName { .. }
+            | Self::UnknownZone { .. }
             | Self::DefinitionName { .. }
             | Self::CannotCapture { .. }
             | Self::Note { .. }
@@ -367,6 +328,7 @@ impl OperationError {
             },
             Self::Damaged { error, .. } => error.root(),
             Self::UnknownName { .. }
+            | Self::UnknownZone { .. }
             | Self::DefinitionName { .. }
             | Self::CatalogUnfit { .. }
             | Self::Note { .. }

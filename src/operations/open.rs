@@ -1,7 +1,8 @@
 //! Opening a repository as the settings say, with its catalog.
 
 use super::OperationError;
-use super::error::{CatalogProblem, known};
+use super::error::known;
+use super::reasons::CatalogProblem;
 use crate::catalog::{self, Catalog, CatalogError, History};
 use crate::fsio::{FileLock, FileSystem, RealFileSystem};
 use crate::settings::{EncryptionSettings, RepositorySettings, Settings};

@@ -1,10 +1,12 @@
 //! A run: its identity, its durable record, and the summary that comes of it.
 
 use super::OperationError;
-use crate::catalog::{History, RunKind, RunOutcome, RunRecord, RunStatus};
+use crate::catalog::{
+    CatalogError, History, RunKind, RunLock, RunOrigin, RunOutcome, RunRecord, RunStatus,
+};
 use crate::destination::PointRef;
 use crate::point::Point;
-use crate::progress::{Counts, Progress};
+use crate::progress::{Progress, Step};
 use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
@@ -132,7 +134,8 @@ pub(super) fn now() -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-/// Does `work` as a run: with a record of it from the beginning, which says how it ended.
+/// Does `work` as a run: with a record of it from the beginning, which says how it ended. The run
+/// has the identity that `progress` knows, if any: then there may be a record that says why.
 pub(super) fn execute(
     settings: &Settings,
     about: About,
@@ -140,7 +143,7 @@ pub(super) fn execute(
     work: impl FnOnce(RunId) -> Result<Done, OperationError>,
 ) -> RunResult {
     let (started, clock) = (Timestamp::now(), Instant::now());
-    let id = match RunId::random() {
+    let id = match progress.run().map_or_else(RunId::random, Ok) {
         Ok(id) => id,
         Err(error) => {
             let error = OperationError::Store(StoreError::Random(error));
@@ -149,7 +152,7 @@ pub(super) fn execute(
         }
     };
     let mut diary = Diary::open(settings, running(id, &about, started));
-    let done = work(id).unwrap_or_else(Done::failed);
+    let mut done = work(id).unwrap_or_else(Done::failed);
     let mut summary = Summary::new(about.kind.into(), done.status, started);
     summary.run = Some(id);
     summary.repository = about.repository;
@@ -157,8 +160,9 @@ pub(super) fn execute(
     summary.replica = about.replica;
     summary.counts = progress.counts();
     summary.duration_s = clock.elapsed().as_secs_f64();
-    diary.end(&summary, &done);
-    summary.warnings = diary.warnings;
+    summary.warnings = std::mem::take(&mut done.warnings);
+    diary.end(&summary, &done, progress.steps());
+    summary.warnings.splice(0..0, diary.warnings);
     conclude(summary, done)
 }
 
@@ -167,7 +171,6 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
     summary.sequence = done.point.map(|at| at.sequence);
     summary.reason = done.reason;
     summary.detail = done.detail;
-    summary.warnings.extend(done.warnings);
     summary.bytes_freed = done.bytes_freed;
     summary.differing = done.differing;
     summary.points_removed = done.points_removed;
@@ -181,14 +184,8 @@ fn conclude(mut summary: Summary, done: Done) -> RunResult {
 
 fn running(id: RunId, about: &About, started: Timestamp) -> RunRecord {
     let About { kind, repository, machine, replica } = about.clone();
-    let outcome = RunOutcome {
-        status: RunStatus::Running,
-        ended: None,
-        point: None,
-        counts: Counts::default(),
-        reason: None,
-    };
-    RunRecord { id, kind, repository, machine, replica, started, outcome }
+    let (origin, outcome) = (RunOrigin::default(), RunOutcome::open(RunStatus::Running));
+    RunRecord { id, kind, repository, machine, replica, started, origin, outcome }
 }
 
 /// The record of one run in the history, as far as that can be written.
@@ -196,26 +193,47 @@ struct Diary {
     history: Option<History>,
     record: RunRecord,
     warnings: Vec<String>,
+    /// Tells others that the run is under way.
+    _lock: Option<RunLock>,
 }
 
 impl Diary {
     fn open(settings: &Settings, record: RunRecord) -> Self {
-        let mut diary = Self { history: None, record, warnings: Vec::new() };
-        match History::open(&settings.state_dir) {
-            Ok(history) => diary.history = Some(history),
+        let mut diary = Self { history: None, record, warnings: Vec::new(), _lock: None };
+        match diary.begin(settings) {
+            Ok((history, lock)) => (diary.history, diary._lock) = (Some(history), Some(lock)),
             Err(error) => diary.warn(&error),
         }
         diary.write();
         diary
     }
 
-    fn end(&mut self, summary: &Summary, done: &Done) {
+    fn begin(&mut self, settings: &Settings) -> Result<(History, RunLock), CatalogError> {
+        let history = History::open(&settings.state_dir)?;
+        // Whoever queued it has written why.
+        if let Some(queued) = history.run(self.record.id)? {
+            self.record.origin = queued.origin;
+        }
+        let lock = RunLock::take(&settings.state_dir, self.record.id)?;
+        Ok((history, lock))
+    }
+
+    fn end(&mut self, summary: &Summary, done: &Done, steps: Vec<Step>) {
+        let exit = match (&done.error, done.status) {
+            (Some(error), _) => error.exit_code(),
+            (None, RunStatus::Incomplete) => ExitCode::Incomplete,
+            (None, _) => ExitCode::Done,
+        };
         self.record.outcome = RunOutcome {
             status: done.status,
             ended: Some(summary.ended),
             point: done.point.map(|at| at.point),
             counts: summary.counts,
-            reason: done.reason.clone().or_else(|| done.detail.clone()),
+            reason: done.reason.clone().or_else(|| done.error.as_ref().map(ToString::to_string)),
+            detail: done.detail.clone(),
+            exit: Some(exit.into()),
+            warnings: summary.warnings.clone(),
+            steps,
         };
         self.write();
     }

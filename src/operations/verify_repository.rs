@@ -24,7 +24,10 @@ use std::collections::BTreeMap;
 const POINTS_LISTED_MAX: usize = 10;
 
 /// What of a repository is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum VerifyScope {
     /// Every byte.
     All,

@@ -2,12 +2,17 @@
 //!
 //! Each line of `--json` is one [`Message`].
 
+mod daemon;
 mod damage;
 mod exit;
 mod lines;
 mod summary;
 mod usage;
 
+pub use daemon::{
+    DaemonStatus, DueLine, Event, EventKind, LiveRun, NotifyTestLine, ObjectiveLine,
+    ObjectiveState, PauseLine, ReloadReport, RunDetail, RunEnd, RunLine, RunStep,
+};
 pub use damage::{DamageLine, DamagedPointLine, MissingDisk, PointLabel, VerifiedLine};
 pub use exit::ExitCode;
 pub use lines::{
@@ -47,6 +52,20 @@ pub enum Message {
     DamagedPoint(DamagedPointLine),
     /// A step of the demonstration.
     Step(StepLine),
+    /// A run of the history.
+    Run(RunLine),
+    /// A run of the history, in full.
+    RunDetail(Box<RunDetail>),
+    /// When something runs next by itself.
+    Due(DueLine),
+    /// Something that is paused.
+    Pause(PauseLine),
+    /// How well an objective is met.
+    Objective(ObjectiveLine),
+    /// The daemon.
+    Daemon(DaemonStatus),
+    /// Whether a test message went.
+    NotifyTest(NotifyTestLine),
     /// Something that is right in the settings, but does less than may be expected.
     Notice(SettingsLine),
     /// An error; on standard error.

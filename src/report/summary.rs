@@ -210,7 +210,7 @@ impl Tally {
         match status {
             RunStatus::Completed => self.completed += 1,
             RunStatus::Skipped => self.skipped += 1,
-            RunStatus::Running | RunStatus::Incomplete => self.incomplete += 1,
+            RunStatus::Queued | RunStatus::Running | RunStatus::Incomplete => self.incomplete += 1,
             RunStatus::Failed => self.failed += 1,
         }
     }

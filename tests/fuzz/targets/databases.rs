@@ -4,8 +4,7 @@
 
 use super::documents::check_manifest;
 use super::world::{self, World};
-use afterimage::catalog::{Catalog, History, RunKind, RunOutcome, RunRecord, RunStatus};
-use afterimage::progress::Counts;
+use afterimage::catalog::{Catalog, History, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus};
 use afterimage::store::{
     Encoding, ObjectIndex, ObjectKind, PackEntry, PackKind, PackRecord, Repository,
 };
@@ -175,13 +174,8 @@ fn run(number: u8) -> RunRecord {
         machine: Some("web01".parse().unwrap()),
         replica: None,
         started: jiff::Timestamp::from_second(1_700_000_000 + i64::from(number)).unwrap(),
-        outcome: RunOutcome {
-            status: RunStatus::Completed,
-            ended: None,
-            point: None,
-            counts: Counts::default(),
-            reason: None,
-        },
+        origin: RunOrigin::default(),
+        outcome: RunOutcome::open(RunStatus::Completed),
     }
 }
 
