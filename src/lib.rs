@@ -69,6 +69,8 @@ pub mod operations;
 
 pub mod daemon;
 
+pub mod api;
+
 pub mod demo;
 
 pub mod cli;

@@ -20,7 +20,7 @@ impl Link {
 }
 
 /// The first line that breaks the chain.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct BrokenLine {
     /// Its file.
     pub file: String,
@@ -71,12 +71,8 @@ impl Walk {
         while position < bytes.len() {
             let (line, end) = line_at(bytes, position);
             self.place += 1;
-            let checked = line.map_or_else(
-                || Err("it does not end".to_owned()),
-                |line| self.check(line).map(|parsed| (parsed, line)),
-            );
-            let (parsed, line, end) = match checked {
-                Ok((parsed, line)) => (parsed, line, end),
+            let (parsed, line, end) = match self.check(line) {
+                Ok(parsed) => (parsed, line, end),
                 Err(reason) => match self.behind_torn(bytes, position) {
                     Some(found) => found,
                     None if may_be_torn && is_torn(bytes, position) => {
@@ -134,7 +130,6 @@ impl Walk {
         let mut skipped = 0;
         while start < bytes.len() && start - position <= TORN_BYTES_MAX {
             let (line, end) = line_at(bytes, start);
-            let line = line?;
             let parsed = AuditLine::parse(line);
             if let Some((parsed, torn)) = parsed.and_then(|it| it.torn.map(|torn| (it, torn)))
                 && torn.bytes == (start - position) as u64
@@ -161,13 +156,13 @@ fn check_first(parsed: &AuditLine) -> Result<(), String> {
     }
 }
 
-/// The line at `position` without its newline, or `None` where it does not end; and where the next
-/// one begins.
-fn line_at(bytes: &[u8], position: usize) -> (Option<&[u8]>, usize) {
+/// The line at `position` without its newline, and where the next one begins. A whole line whose
+/// newline a crash took is one, too.
+fn line_at(bytes: &[u8], position: usize) -> (&[u8], usize) {
     let rest = &bytes[position..];
     match rest.iter().position(|byte| *byte == b'\n') {
-        Some(len) => (Some(&rest[..len]), position + len + 1),
-        None => (None, bytes.len()),
+        Some(len) => (&rest[..len], position + len + 1),
+        None => (rest, bytes.len()),
     }
 }
 
@@ -185,9 +180,7 @@ pub(super) fn last_line(bytes: &[u8], before: Link) -> (Link, usize) {
     let mut position = 0;
     while position < bytes.len() {
         let (line, end) = line_at(bytes, position);
-        if let Some(line) = line
-            && let Some(parsed) = AuditLine::parse(line)
-        {
+        if let Some(parsed) = AuditLine::parse(line) {
             at = Link { sequence: parsed.sequence, digest: digest(line) };
             after = end;
         }

@@ -15,10 +15,14 @@ pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
 const TEXT_CHARS_MAX: usize = 400;
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditOutcome {
-    /// It was begun or done.
+    /// It is allowed, and will be done now.
+    Asked,
+    /// It was done.
     Done,
     /// It was not allowed.
     Refused,
@@ -27,7 +31,7 @@ pub enum AuditOutcome {
 }
 
 /// What is recorded.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct AuditEntry {
     /// Who asked: `token:NAME`, `uid:N`, `signal`, or `nobody` without a token that is known.
     pub who: String,
@@ -72,7 +76,9 @@ impl AuditEntry {
 }
 
 /// What a crash left of a line, right before the line that tells of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct Torn {
     /// Its length, with all that is between the two lines.
     pub bytes: u64,
@@ -81,7 +87,9 @@ pub struct Torn {
 }
 
 /// Old lines that were removed, with the file that they were in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct Removed {
     /// The last of them.
     pub through: u64,
@@ -90,7 +98,7 @@ pub struct Removed {
 }
 
 /// A line of the log.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct AuditLine {
     /// Its number; the first is 1.
     pub sequence: u64,

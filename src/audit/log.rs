@@ -53,6 +53,8 @@ struct Known {
     end: u64,
     /// Its length: what is behind `end` is torn.
     len: u64,
+    /// Whether its last newline is missing.
+    is_unended: bool,
 }
 
 impl AuditLog {
@@ -113,7 +115,7 @@ impl AuditLog {
             (handle, known) = self.rotate(&known)?;
             known = self.forget_oldest(&handle, known, now)?;
         }
-        write_line(&handle, &known, &next_line(&known, now, entry)?, b"")
+        write_line(&handle, &known, &next_line(&known, now, entry)?)
     }
 
     /// The file that is written to, which may have to be made, and what is in it.
@@ -142,7 +144,9 @@ impl AuditLog {
         let (last, end) = last_line(&bytes, before);
         let first = before.sequence.checked_add(1).ok_or(AuditError::Full)?;
         let file = (stat.device, stat.inode);
-        let known = Known { file, first, last, end: end as u64, len: bytes.len() as u64 };
+        let is_unended = bytes.last().is_some_and(|byte| *byte != b'\n');
+        let (end, len) = (end as u64, bytes.len() as u64);
+        let known = Known { file, first, last, end, len, is_unended };
         Ok((handle, known))
     }
 
@@ -152,7 +156,8 @@ impl AuditLog {
         self.fs.sync_dir(&self.folder)?;
         let stat = handle.stat()?;
         let first = last.sequence.checked_add(1).ok_or(AuditError::Full)?;
-        Ok((handle, Known { file: (stat.device, stat.inode), first, last, end: 0, len: 0 }))
+        let file = (stat.device, stat.inode);
+        Ok((handle, Known { file, first, last, end: 0, len: 0, is_unended: false }))
     }
 
     /// The last line of the newest full file.
@@ -188,7 +193,7 @@ impl AuditLog {
             entry.detail = Some(format!("{} is removed", path.display()));
             let mut line = next_line(&known, now, &entry)?;
             line.removed = Some(Removed { through: last.sequence, sha256: last.digest });
-            known = write_line(handle, &known, &line, b"")?;
+            known = write_line(handle, &known, &line)?;
             self.fs.remove_file(&path)?;
         }
         Ok(known)
@@ -204,13 +209,14 @@ fn tell_of_torn(
     // Both are lengths of a file that was read whole.
     let mut torn = vec![0; (known.len - known.end) as usize];
     handle.read_exact_at(&mut torn, known.end)?;
-    let missing: &[u8] = if torn.last() == Some(&b'\n') { b"" } else { b"\n" };
-    torn.extend_from_slice(missing);
+    if known.is_unended {
+        torn.push(b'\n');
+    }
     let mut entry = AuditEntry::new("afterimage", "audit repair", AuditOutcome::Done);
     entry.detail = Some("a line before this one was cut off; it is passed over".to_owned());
     let mut line = next_line(known, now, &entry)?;
     line.torn = Some(Torn { bytes: torn.len() as u64, sha256: digest(&torn) });
-    write_line(handle, known, &line, missing)
+    write_line(handle, known, &line)
 }
 
 fn next_line(known: &Known, now: Timestamp, entry: &AuditEntry) -> Result<AuditLine, AuditError> {
@@ -226,22 +232,22 @@ fn next_line(known: &Known, now: Timestamp, entry: &AuditEntry) -> Result<AuditL
     })
 }
 
-/// Writes one line, behind `missing`, and makes it durable. Never two at once: the second could
+/// Writes one line and makes it durable. Never two at once: the second could
 /// come to the medium without the first.
 fn write_line(
     handle: &Arc<dyn FileHandle>,
     known: &Known,
     line: &AuditLine,
-    missing: &[u8],
 ) -> Result<Known, AuditError> {
     let text = serde_json::to_vec(line)?;
     if text.len() > LINE_BYTES_MAX {
         return Err(AuditError::TooLong { bytes: text.len(), max: LINE_BYTES_MAX });
     }
+    let missing: &[u8] = if known.is_unended { b"\n" } else { b"" };
     let bytes = [missing, &text, b"\n"].concat();
     handle.write_all_at(&bytes, known.len)?;
     handle.sync()?;
     let len = known.len + bytes.len() as u64;
     let last = Link { sequence: line.sequence, digest: digest(&text) };
-    Ok(Known { last, end: len, len, ..*known })
+    Ok(Known { last, end: len, len, is_unended: false, ..*known })
 }

@@ -152,7 +152,12 @@ fn a_line_cut_anywhere_is_passed_over_and_told_of() {
     fill(&log, 2);
     let whole = std::fs::read(&path).unwrap();
     let begin = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-    for end in begin + 1..whole.len() {
+    // Only the newline is missing: that is a whole line.
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(log_in(folder.path(), Rotation::default()).record(at(5), &entry(5)).unwrap(), 3);
+    let found = verify(&log).unwrap();
+    assert_eq!((found.broken, found.lines, found.torn), (None, 3, 0));
+    for end in begin + 1..whole.len() - 1 {
         let mut torn = whole[..end].to_vec();
         if end % 3 == 0 {
             // The length came to the medium, the content did not.
