@@ -49,7 +49,7 @@ pub use scope::{Scope, UnknownScope};
 pub use second::SecondCatalog;
 pub use secret::TokenSecret;
 pub use sources::SourcesAt;
-pub use sync::SyncReport;
+pub use sync::{SyncReport, let_pack_lengths_hold};
 pub use tokens::{Added, Token, TokenGrant};
 pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};
