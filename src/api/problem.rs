@@ -4,6 +4,7 @@ use crate::audit::AuditError;
 use crate::catalog::CatalogError;
 use crate::daemon::DaemonError;
 use crate::operations::OperationError;
+use crate::recover::RestoreError;
 use crate::report::{ExitCode, SettingsLine};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -85,11 +86,21 @@ impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Self {
         let exit = error.exit_code();
         let status = match exit {
+            _ if is_unknown(&error) => StatusCode::NOT_FOUND,
             ExitCode::Usage => StatusCode::UNPROCESSABLE_ENTITY,
             ExitCode::Busy | ExitCode::NoRepository | ExitCode::WrongKey => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string()).with_exit(exit)
+    }
+}
+
+/// Whether what was named is not there.
+fn is_unknown(error: &OperationError) -> bool {
+    match error {
+        OperationError::UnknownName { .. } => true,
+        OperationError::Restore(RestoreError::Choice(_)) => error.exit_code() == ExitCode::Failed,
+        _ => false,
     }
 }
 

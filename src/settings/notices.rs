@@ -196,8 +196,7 @@ fn timing(drafts: &Drafts, slots: &mut Slots, findings: &mut Findings<'_>) {
 /// Messages that nobody gets, and files that nobody reads.
 fn telling(drafts: &Drafts, findings: &mut Findings<'_>) {
     let notify = &drafts.notify;
-    let wants =
-        |kinds: &BTreeSet<NotifyKind>| kinds.contains(&NotifyKind::Report);
+    let wants = |kinds: &BTreeSet<NotifyKind>| kinds.contains(&NotifyKind::Report);
     if let Some(report) = &notify.report
         && !notify.receivers().any(|on| wants(&on.kinds))
     {
