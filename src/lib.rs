@@ -25,6 +25,8 @@ pub mod sys;
 
 pub mod fsio;
 
+pub mod audit;
+
 pub mod extent;
 
 pub mod nbd;
@@ -74,6 +76,8 @@ pub mod notify;
 pub mod metrics;
 
 pub mod daemon;
+
+pub mod api;
 
 pub mod demo;
 

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Code(super::facts::migrate),
     Migration::Sql(super::objectives::MIGRATION),
     Migration::Sql(super::verified::INDEX),
+    Migration::Sql(super::tokens::MIGRATION),
 ];
 
 /// The database of runs.
