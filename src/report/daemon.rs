@@ -227,8 +227,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub replica: Option<Name>,
-    /// What happened.
-    #[serde(flatten)]
+    /// What happened. Not among the fields above: what is told of a run has the same ones.
     pub what: EventKind,
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod client;
 mod documented;
 mod hostile;
+mod real;
 mod schema;
 mod stand_in;
 mod streams;

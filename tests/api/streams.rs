@@ -7,7 +7,7 @@ use afterimage::api::Limits;
 use afterimage::catalog::Scope;
 use afterimage::daemon::DaemonHandle;
 use afterimage::operations::Task;
-use afterimage::report::EventKind;
+use afterimage::report::{Event, EventKind};
 use afterimage::units::RunId;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -93,6 +93,8 @@ fn events_come_with_ids_from_which_a_stream_goes_on() {
     assert_eq!(received.event, "progress");
     assert_eq!(received.id.as_deref(), Some(format!("{INSTANCE}-{one}").as_str()));
     assert_eq!(received.data["run"], run.to_string());
+    let event: Event = serde_json::from_value(received.data.clone()).unwrap();
+    assert!(matches!(event.what, EventKind::Progress(live) if live.run == run));
     drop(first);
     let two = progress(&world, run, "web01");
     let mut again = open(&world, "/v1/events", None, received.id.as_deref());
@@ -134,7 +136,7 @@ fn the_stream_of_a_run_begins_with_what_was_and_ends_with_it() {
     world.daemon.end(run);
     assert_eq!(stream.next().unwrap().event, "progress");
     let end = stream.next().unwrap();
-    assert_eq!((end.event.as_str(), &end.data["exit"]), ("ended", &Value::from(0)));
+    assert_eq!((end.event.as_str(), &end.data["what"]["exit"]), ("ended", &Value::from(0)));
     assert!(stream.next().is_none(), "nothing comes after the end");
     // Whoever comes late gets the same, as long as it is kept.
     let mut late = open(&world, &path, None, None);

@@ -11,6 +11,7 @@ use afterimage::progress::Progress;
 use afterimage::settings::{ApiSettings, ApiTlsSettings, Settings};
 use jiff::Timestamp;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,9 @@ impl World {
             .build()
             .unwrap();
         let handle = Arc::clone(&daemon);
-        let server = runtime.block_on(ApiServer::start(handle, Arc::clone(&audit), limits));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = ApiServer::start(listener, handle, Arc::clone(&audit), limits);
+        let server = runtime.block_on(server);
         let server = server.unwrap();
         let address = server.address().unwrap();
         Self { folder, daemon, audit, socket, address, server: Some(server), runtime }

@@ -50,13 +50,13 @@ impl Site {
 
 fn completed() -> Value {
     value!({
-        "id": 1, "time": "2026-11-22T09:00:00Z", "run": RUN, "event": "ended", "exit": 0,
-        "summary": {
+        "id": 1, "time": "2026-11-22T09:00:00Z", "run": RUN,
+        "what": { "event": "ended", "exit": 0, "summary": {
             "run": RUN, "kind": "backup", "status": "skipped", "machine": "web01",
             "reason": "the daemon says so", "bytes_read": 0, "bytes_changed": 0, "bytes_new": 0,
             "bytes_stored": 0, "bytes_written": 0, "duration_s": 1.0,
             "started": "2026-11-22T09:00:00Z", "ended": "2026-11-22T09:00:01Z",
-        },
+        } },
     })
 }
 
