@@ -2,13 +2,16 @@
 
 use super::events::Events;
 use super::lock;
+use super::planning::Planning;
 use super::problems::Problems;
 use super::queue::{Demand, Limits, Queue};
+use super::service::Inbox;
 use crate::catalog::{History, RunRecord, RunStatus};
 use crate::operations::Task;
 use crate::progress::{Counts, Progress};
 use crate::report::LiveRun;
 use crate::settings::Settings;
+use crate::throttle::Throttle;
 use crate::units::{Name, RunId};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -122,10 +125,15 @@ pub(super) struct Core {
     pub events: Events,
     pub problems: Problems,
     pub started: Timestamp,
+    /// All that runs read goes through it.
+    pub throttle: Arc<Throttle>,
     /// The clock of the queue.
     pub clock: Instant,
+    /// What is due when; `None` only before the daemon goes to work. Taken before `state`, if both
+    /// are.
+    pub planning: Mutex<Option<Planning>>,
     /// Words for the thread that looks after everything.
-    pub inbox: super::service::Inbox,
+    pub inbox: Inbox,
     /// Others that other settings concern.
     pub on_reload: Mutex<Vec<super::reload::OnReload>>,
 }
@@ -150,8 +158,10 @@ impl Core {
             events: Events::new(instance),
             problems: Problems::default(),
             started: Timestamp::now(),
+            throttle: Arc::default(),
             clock: Instant::now(),
-            inbox: super::service::Inbox::default(),
+            planning: Mutex::default(),
+            inbox: Inbox::default(),
             on_reload: Mutex::default(),
         }
     }

@@ -1,9 +1,10 @@
 //! What the faces ask, answered.
 
 use super::core::Core;
+use super::planning::{Planning, pause_line};
 use super::supervisor::Supervisor;
 use super::{DaemonError, DaemonHandle, EventPage, RunPage, lock};
-use crate::catalog::{History, RunFilter, is_running};
+use crate::catalog::{History, Pause, RunFilter, is_running};
 use crate::operations::Task;
 use crate::report::{
     DaemonStatus, DueLine, LiveRun, NotifyTestLine, ObjectiveLine, PauseLine, ReloadReport,
@@ -107,25 +108,30 @@ impl DaemonHandle for Handle {
     }
 
     fn schedule(&self) -> Vec<DueLine> {
-        Vec::new()
+        lock(&self.core.planning).as_ref().map_or_else(Vec::new, Planning::due_lines)
     }
 
     fn pauses(&self) -> Vec<PauseLine> {
-        Vec::new()
+        let now = Timestamp::now();
+        // What is wrong with the history is told elsewhere.
+        let pauses = self.core.history.pauses().unwrap_or_default();
+        let pauses = pauses.into_iter().filter(|it| it.until.is_none_or(|until| until > now));
+        pauses.map(pause_line).collect()
     }
 
     fn pause(
         &self,
-        _subject: &str,
-        _note: Option<String>,
-        _until: Option<Timestamp>,
-        _by: &str,
+        subject: &str,
+        note: Option<String>,
+        until: Option<Timestamp>,
+        by: &str,
     ) -> Result<(), DaemonError> {
-        Err(DaemonError::Unavailable("nothing is scheduled".to_owned()))
+        let (subject, by) = (subject.to_owned(), by.to_owned());
+        self.core.pause(&Pause { subject, note, until, since: Timestamp::now(), by })
     }
 
-    fn resume(&self, _subject: &str, _by: &str) -> Result<bool, DaemonError> {
-        Err(DaemonError::Unavailable("nothing is scheduled".to_owned()))
+    fn resume(&self, subject: &str, by: &str) -> Result<bool, DaemonError> {
+        self.core.resume(subject, by)
     }
 
     fn reload(&self, by: &str) -> Result<ReloadReport, DaemonError> {
@@ -135,8 +141,9 @@ impl DaemonHandle for Handle {
         report
     }
 
-    fn trust_clock(&self, _by: &str) -> Result<(), DaemonError> {
-        Err(DaemonError::Unavailable("nothing is scheduled".to_owned()))
+    fn trust_clock(&self, by: &str) -> Result<(), DaemonError> {
+        self.core.trust_clock(by);
+        Ok(())
     }
 
     fn notify_test(&self, _channel: Option<&str>) -> Result<Vec<NotifyTestLine>, DaemonError> {

@@ -11,6 +11,8 @@ mod events;
 mod facade;
 mod handle;
 mod instance;
+mod plan;
+mod planning;
 mod problems;
 mod queue;
 mod recovery;

@@ -1,8 +1,11 @@
 //! What the daemon before left behind.
 
-use super::check::check;
+use super::check::{check, key};
 use super::core::{Core, Entry};
-use crate::catalog::{CatalogError, RunOutcome, RunRecord, RunStatus, is_running, sweep_run_locks};
+use super::service::Word;
+use crate::catalog::{
+    CatalogError, RunOutcome, RunRecord, RunStatus, RunTrigger, is_running, sweep_run_locks,
+};
 use crate::operations::Task;
 use crate::report::ExitCode;
 use jiff::Timestamp;
@@ -31,6 +34,9 @@ impl Core {
                 _ => self.end_cut_off(record)?,
             }
         }
+        // The planner begins nothing of which a run waits already.
+        let scheduled = entries.iter().filter(|it| it.record.origin.trigger != RunTrigger::Manual);
+        scheduled.for_each(|it| self.inbox.put(key(&it.task).map(Word::Queued)));
         self.enqueue(entries);
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use super::check::check;
 use super::core::{Core, demand};
+use super::plan::plan;
 use super::{DaemonError, events::Subject, lock};
-use crate::operations::with_reasons;
+use crate::operations::{limit_bandwidth, with_reasons};
 use crate::report::{EventKind, ExitCode, ReloadReport, SettingsLine};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Problem, Settings, SettingsError};
 use crate::units::{Name, RunId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -31,11 +32,20 @@ impl Core {
         let old = self.settings();
         let new = match Settings::load(&old.file) {
             Ok(new) => new,
-            Err(error) => return Err(self.kept(by, error)),
+            Err(error) => {
+                let message = with_reasons(&error);
+                return Err(self.kept(by, message, problems(error)));
+            }
+        };
+        let plan = match plan(&new) {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.kept(by, with_reasons(&error), Vec::new())),
         };
         let mut needs_restart = Vec::new();
         let new = keep_in_place(&old, new, &mut needs_restart);
         let changes = changes(&old, &new);
+        // What is due meanwhile is decided by one or the other, not by both.
+        let mut planning = lock(&self.planning);
         let fingerprint = new.fingerprint.to_string();
         let new = Arc::new(new);
         {
@@ -44,6 +54,11 @@ impl Core {
             loaded.at = Timestamp::now();
             loaded.reload_error = None;
         }
+        if let Some(planning) = planning.as_mut() {
+            planning.reload(plan);
+        }
+        drop(planning);
+        limit_bandwidth(&new.limits, &self.throttle);
         self.fit_waiting(&new);
         needs_restart.extend(others.iter().flat_map(|other| (other.0)(&new)));
         tracing::info!(by, "other settings are in force: {}", list(&changes));
@@ -57,21 +72,10 @@ impl Core {
     }
 
     /// The old ones stay.
-    fn kept(&self, by: &str, error: SettingsError) -> DaemonError {
-        let message = with_reasons(&error);
+    fn kept(&self, by: &str, message: String, problems: Vec<SettingsLine>) -> DaemonError {
         tracing::error!(by, "the settings stay as they are: {message}");
         lock(&self.loaded).reload_error = Some(message.clone());
-        let problems = match error {
-            SettingsError::Invalid(errors) => errors.problems,
-            _ => Vec::new(),
-        };
-        let line = |it: crate::settings::Problem| SettingsLine {
-            line: it.line,
-            column: it.column,
-            message: it.message,
-            hint: it.hint,
-        };
-        DaemonError::Settings { message, problems: problems.into_iter().map(line).collect() }
+        DaemonError::Settings { message, problems }
     }
 
     /// What waits uses what the new settings say, or is given up because they do not know it.
@@ -91,6 +95,17 @@ impl Core {
             }
         }
     }
+}
+
+fn problems(error: SettingsError) -> Vec<SettingsLine> {
+    let SettingsError::Invalid(errors) = error else { return Vec::new() };
+    let line = |it: Problem| SettingsLine {
+        line: it.line,
+        column: it.column,
+        message: it.message,
+        hint: it.hint,
+    };
+    errors.problems.into_iter().map(line).collect()
 }
 
 /// What cannot change while the daemon runs stays as it is.

@@ -138,7 +138,7 @@ impl Core {
         let mut jobs = Vec::with_capacity(begun.len());
         for run in begun {
             let Some(entry) = entries.get_mut(&run) else { continue };
-            let progress = Arc::new(Progress::of_run(run));
+            let progress = Arc::new(Progress::of_run(run).limited(Arc::clone(&self.throttle)));
             entry.progress = Some(Arc::clone(&progress));
             (entry.since, entry.clock) = (Timestamp::now(), Instant::now());
             let (task, settings) = (entry.task.clone(), Arc::clone(&settings));

@@ -5,14 +5,16 @@ use super::core::{Core, Stopping};
 use super::lock;
 use super::supervisor::Supervisor;
 use crate::catalog::{RunRecord, RunStatus};
+use crate::sys::boot_time;
 use jiff::Timestamp;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long it sleeps at most.
-const SLEEP_MAX: Duration = Duration::from_secs(30);
+pub(super) const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How long it waits before it tries again what failed.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ struct Letters {
 pub(super) struct Inbox {
     letters: Mutex<Letters>,
     came: Condvar,
+    /// When something is due, by the time since the system started, in milliseconds.
+    wake_ms: AtomicU64,
 }
 
 impl Inbox {
@@ -67,6 +71,19 @@ impl Inbox {
     pub fn poke(&self) {
         lock(&self.letters).is_poked = true;
         self.came.notify_all();
+    }
+
+    /// Something is due at this time since the system started.
+    pub fn set_wake(&self, wake: Duration) {
+        let wake_ms = u64::try_from(wake.as_millis()).unwrap_or(u64::MAX);
+        self.wake_ms.store(wake_ms, Ordering::Relaxed);
+    }
+
+    /// Pokes if something is due. A thread that sleeps does not notice that the system did.
+    pub fn tick(&self) {
+        if boot_time().as_millis() >= u128::from(self.wake_ms.load(Ordering::Relaxed)) {
+            self.poke();
+        }
     }
 
     /// Waits for words, but not longer than `limit`.
@@ -90,12 +107,12 @@ impl Core {
             if state.stopping == Stopping::Over {
                 return;
             }
+            let is_stopping = state.stopping != Stopping::No;
             let (running, waiting) = (state.queue.running_count(), state.queue.waiting_count());
             drop(state);
-            drop(words);
-            sleep = SLEEP_MAX;
-            if !self.write_again() {
-                sleep = TRY_AGAIN;
+            sleep = if self.write_again() { SLEEP_MAX } else { TRY_AGAIN };
+            if !is_stopping {
+                sleep = sleep.min(self.see_to_what_is_due(words));
             }
             // What could not begin before, because there was no thread for it.
             self.dispatch();

@@ -3,18 +3,23 @@
 use super::core::{Core, Stopping};
 use super::facade::Handle;
 use super::instance::{BoundSocket, InstanceError, take_lock};
+use super::plan::plan;
+use super::planning::Planning;
 use super::reload::OnReload;
 use super::supervisor::Supervisor;
 use super::{DaemonHandle, events::Subject, lock};
 use crate::catalog::{CatalogError, History, check_local_folder};
 use crate::fsio::FileLock;
+use crate::operations::limit_bandwidth;
 use crate::progress::StopReason;
 use crate::report::{EventKind, ExitCode};
+use crate::schedule::ScheduleError;
 use crate::settings::Settings;
 use crate::units::{Hex, fill_random};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,12 @@ pub enum StartError {
     /// The history cannot be used.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// What is due cannot be told.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The clock that wakes it cannot be set up.
+    #[error("the daemon cannot start: its clock cannot be set up: {0}")]
+    Clock(#[from] JobSchedulerError),
     /// The system has no room for it.
     #[error("the daemon cannot start: {what}: {error}")]
     System {
@@ -46,15 +57,22 @@ impl StartError {
 }
 
 /// The daemon, in this process.
-#[derive(Debug)]
 pub struct Daemon {
     core: Arc<Core>,
     supervisor: Arc<Supervisor>,
     threads: Vec<JoinHandle<()>>,
+    /// What wakes it while it lives.
+    clock: Option<JobScheduler>,
     runtime: tokio::runtime::Runtime,
     socket: BoundSocket,
     /// The last to go.
     _lock: FileLock,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("core", &self.core).finish_non_exhaustive()
+    }
 }
 
 impl Daemon {
@@ -78,14 +96,26 @@ impl Daemon {
             .build()
             .map_err(system("start threads"))?;
         let core = Arc::new(Core::new(settings, history, Hex(instance).to_string()));
+        limit_bandwidth(&core.settings().limits, &core.throttle);
         core.recover()?;
+        let plan = plan(&core.settings())?;
+        *lock(&core.planning) = Some(Planning::new(&core, plan)?);
         let supervisor = Arc::new(Supervisor::new());
-        let mut daemon =
-            Self { core, supervisor, threads: Vec::new(), runtime, socket, _lock: held };
+        let mut daemon = Self {
+            core,
+            supervisor,
+            threads: Vec::new(),
+            clock: None,
+            runtime,
+            socket,
+            _lock: held,
+        };
         let (core, supervisor) = (Arc::clone(&daemon.core), Arc::clone(&daemon.supervisor));
         daemon.spawn("service", move || core.look_after_everything(&supervisor))?;
         let core = Arc::clone(&daemon.core);
         daemon.spawn("progress", move || core.tick_progress())?;
+        let core = Arc::clone(&daemon.core);
+        daemon.clock = Some(daemon.runtime.block_on(tick_each_second(core))?);
         daemon.core.dispatch();
         Ok(daemon)
     }
@@ -169,11 +199,29 @@ impl Drop for Daemon {
         lock(&self.core.state).stopping = Stopping::Over;
         self.core.changed.notify_all();
         self.core.inbox.poke();
+        if let Some(mut clock) = self.clock.take() {
+            // It ends with the runtime, at the latest.
+            let _ = self.runtime.block_on(clock.shutdown());
+        }
         for thread in self.threads.drain(..) {
             // One that met a defect has told so already.
             let _ = thread.join();
         }
     }
+}
+
+/// Wakes the daemon when something is due. What is due, and whether it is, the planner decides.
+async fn tick_each_second(core: Arc<Core>) -> Result<JobScheduler, JobSchedulerError> {
+    let clock = JobScheduler::new().await?;
+    let core = Arc::downgrade(&core);
+    let tick = Job::new("* * * * * *", move |_, _| {
+        if let Some(core) = core.upgrade() {
+            core.inbox.tick();
+        }
+    });
+    clock.add(tick?).await?;
+    clock.start().await?;
+    Ok(clock)
 }
 
 /// Asks the daemon to stop.

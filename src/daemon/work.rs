@@ -5,7 +5,7 @@ use super::events::Subject;
 use super::lock;
 use super::runs::summary;
 use crate::catalog::{RunOutcome, RunRecord, RunStatus};
-use crate::operations::{RunResult, Task, perform, with_reasons};
+use crate::operations::{RunResult, Task, perform, run_end, stand_back};
 use crate::progress::Progress;
 use crate::report::{EventKind, ExitCode, RunEnd, Summary};
 use crate::settings::Settings;
@@ -44,6 +44,9 @@ impl Drop for UnderWay<'_> {
 impl Core {
     /// Does a run from its beginning to its end.
     pub(super) fn work(self: &Arc<Self>, job: &Job) {
+        if let Err(error) = stand_back(&job.settings.daemon) {
+            tracing::warn!(run = %job.run, "it does not stand back from others: {error}");
+        }
         let tell = |message| self.tell(job.run, message);
         self.work_by(job, || perform(&job.settings, &job.task, &job.progress, &tell));
     }
@@ -57,7 +60,7 @@ impl Core {
         tracing::info!(run = %job.run, "{} begins", live.work);
         self.events.push(Subject::from(&live), EventKind::Started(live));
         let end = match catch_unwind(AssertUnwindSafe(perform)) {
-            Ok(result) => end(result),
+            Ok(result) => run_end(result),
             Err(panic) => panicked(&queued, job, &*panic),
         };
         let record = self.settle(queued, &end, &job.progress);
@@ -90,27 +93,6 @@ impl Core {
         };
         self.write_end(record.clone());
         record
-    }
-}
-
-fn end(result: RunResult) -> RunEnd {
-    match result {
-        Ok(summary) => {
-            let exit = match summary.status {
-                RunStatus::Incomplete => ExitCode::Incomplete,
-                _ => ExitCode::Done,
-            };
-            RunEnd { summary: Box::new(summary), exit, error: None }
-        }
-        Err(failed) => {
-            let (exit, error) = (failed.exit_code(), with_reasons(&failed.error));
-            let error = match failed.summary.reason.as_deref() {
-                // Who stopped it, which the error does not know.
-                Some(reason) if exit == ExitCode::Interrupted => reason.to_owned(),
-                _ => error,
-            };
-            RunEnd { summary: Box::new(failed.summary), exit, error: Some(error) }
-        }
     }
 }
 

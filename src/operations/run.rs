@@ -46,8 +46,13 @@ pub fn run_end(result: RunResult) -> RunEnd {
         }
         Err(failed) => {
             let FailedRun { error, summary } = *failed;
-            let (exit, error) = (error.exit_code(), Some(with_reasons(&error)));
-            RunEnd { summary: Box::new(summary), exit, error }
+            let exit = error.exit_code();
+            let error = match &summary.reason {
+                // Who stopped it, which the error does not know.
+                Some(reason) if exit == ExitCode::Interrupted => reason.clone(),
+                _ => with_reasons(&error),
+            };
+            RunEnd { summary: Box::new(summary), exit, error: Some(error) }
         }
     }
 }
