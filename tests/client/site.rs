@@ -92,10 +92,11 @@ impl Site {
         self.world.run(args)
     }
 
-    /// How many runs the history has that the daemon was asked for.
-    pub fn asked_for(&self) -> usize {
-        let lines = self.world.json(&["runs", "-n", "1000"]).expect(0).lines();
-        lines.iter().filter(|line| line["by"].is_string()).count()
+    /// All runs of the history.
+    pub fn runs(&self) -> Vec<serde_json::Value> {
+        let mut lines = self.world.json(&["runs", "-n", "1000"]).expect(0).lines();
+        lines.retain(|line| line["message_type"] == "run");
+        lines
     }
 }
 
