@@ -14,7 +14,6 @@ pub use error::ClientError;
 pub use follow::{Followed, Watcher, Wish};
 pub use stream::{RawEvent, StreamError, StreamReader};
 
-use crate::daemon::RunPage;
 use crate::operations::Task;
 use crate::report::{
     DaemonStatus, DueLine, ErrorReport, ExitCode, ObjectiveLine, PauseLine, ReloadReport,
@@ -142,14 +141,6 @@ impl Client {
             Err(ClientError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The newest runs; `query` says which, as in `machine=web01&limit=10`.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub fn runs(&self, query: &str) -> Result<RunPage, ClientError> {
-        self.get(&format!("/v1/runs?{query}"))
     }
 
     /// What runs next by itself.
