@@ -115,6 +115,8 @@ impl Daemon {
         let core = Arc::clone(&daemon.core);
         daemon.spawn("progress", move || core.tick_progress())?;
         let core = Arc::clone(&daemon.core);
+        daemon.spawn("observer", move || core.observe())?;
+        let core = Arc::clone(&daemon.core);
         daemon.clock = Some(daemon.runtime.block_on(tick_each_second(core))?);
         daemon.core.dispatch();
         Ok(daemon)
@@ -199,6 +201,7 @@ impl Drop for Daemon {
         lock(&self.core.state).stopping = Stopping::Over;
         self.core.changed.notify_all();
         self.core.inbox.poke();
+        self.core.observer.poke();
         if let Some(mut clock) = self.clock.take() {
             // It ends with the runtime, at the latest.
             let _ = self.runtime.block_on(clock.shutdown());
@@ -207,6 +210,7 @@ impl Drop for Daemon {
             // One that met a defect has told so already.
             let _ = thread.join();
         }
+        drop(lock(&self.core.notifier).take());
     }
 }
 

@@ -6,3 +6,4 @@ mod queue;
 mod recovery;
 mod reload;
 mod scene;
+mod schedule;
