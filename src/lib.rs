@@ -25,6 +25,8 @@ pub mod sys;
 
 pub mod fsio;
 
+pub mod audit;
+
 pub mod extent;
 
 pub mod nbd;
@@ -69,11 +71,13 @@ pub mod report;
 
 pub mod operations;
 
-pub mod metrics;
-
 pub mod notify;
 
+pub mod metrics;
+
 pub mod daemon;
+
+pub mod api;
 
 pub mod client;
 

@@ -12,6 +12,7 @@ const NOUNS: [&str; 16] = [
     "workers",
     "sys",
     "fsio",
+    "audit",
     "extent",
     "nbd",
     "qmp",

@@ -32,11 +32,14 @@ mod run;
 mod running;
 mod runs;
 mod schema;
+mod scope;
 mod second;
+mod secret;
 mod slots;
 mod sources;
 mod sync;
 mod tally;
+mod tokens;
 mod tracking;
 mod verified;
 
@@ -56,12 +59,15 @@ pub use pauses::Pause;
 pub use run::{RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus, RunTrigger};
 pub use running::{RunLock, is_running, sweep_run_locks};
 pub use runs::RunFilter;
+pub use scope::{Scope, UnknownScope};
 pub use second::SecondCatalog;
+pub use secret::TokenSecret;
 pub use slots::{
     ScheduledSince, SlotBatch, SlotClaim, SlotFacts, SlotFate, SlotLine, SlotSkip, TaskFacts,
 };
 pub use sources::SourcesAt;
 pub use sync::{SyncReport, let_pack_lengths_hold};
 pub use tally::RunCount;
+pub use tokens::{Added, Token, TokenGrant};
 pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};

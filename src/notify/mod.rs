@@ -146,7 +146,7 @@ impl Notifier {
     /// changed. Runs that are tried again by themselves are no failures yet.
     ///
     /// # Errors
-    /// When the history fails: nothing of it counts then.
+    /// When the history fails: what could not be noted does not count, and is to be told again.
     pub fn observe(&self, found: &[Observation], now: Timestamp) -> Result<(), NotifyError> {
         let mut state = self.lock();
         let mut changes: BTreeMap<ConditionKey, Change> = BTreeMap::new();

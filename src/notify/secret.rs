@@ -1,5 +1,5 @@
 //! What channels need from files: secrets, and the certificates of authorities. They are read for
-//! each attempt: a file that is replaced counts at once, and no secret stays in memory.
+//! each attempt: a file that is replaced counts at once, and no secret is kept.
 
 use super::DeliveryError;
 use crate::fsio::{RealFileSystem, read_whole};

@@ -9,6 +9,7 @@ mod keep;
 mod name;
 mod random;
 mod readable;
+mod schema;
 mod window;
 
 pub use breakage::{Breakage, is_broken};

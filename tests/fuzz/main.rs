@@ -102,6 +102,7 @@ macro_rules! tests {
 }
 
 tests! {
+    an_audit_log_that_was_changed_is_never_in_order => "audit",
     a_damaged_catalog_is_an_error_and_never_believed => "catalog",
     a_hostile_list_of_changes_stays_within_the_disk => "changed-list",
     what_a_command_prints_about_changes_stays_within_the_disk => "changed-output",
@@ -139,6 +140,7 @@ tests! {
     a_hostile_index_of_key_slots_is_told => "slot-index",
     a_hostile_superblock_is_refused => "superblock",
     a_hostile_superblock_with_the_right_checksum_keeps_its_invariants => "superblock-repaired",
+    what_is_no_token_is_refused => "token",
     a_hostile_tree_is_refused_or_read_in_order => "tree",
 }
 

@@ -188,7 +188,7 @@ Failed:
   2026-11-28T22:00:00Z  backup of web01: no room\\nat all
 
 Verified:
-  2026-11-29T07:00:00Z  verify of web01: all is well
+  2026-11-29T06:59:59Z  verify of web01: all is well
 
 Repositories:
   main: 12 points, 5.00 GiB for 60.0 GiB

@@ -6,6 +6,7 @@ use crate::site::{Site, failed, until};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn hmac_hex(secret: &[u8], text: &[u8]) -> String {
@@ -162,4 +163,26 @@ fn a_secret_is_read_anew_and_a_missing_one_is_named() {
         assert!(error.contains("ops.secret"), "{error}");
     }
     assert_eq!(server.received().len(), 1);
+}
+
+#[test]
+fn proxies_of_the_environment_are_not_used() {
+    const CHILD: &str = "AFTERIMAGE_TEST_PROXY";
+    if std::env::var(CHILD).is_ok() {
+        let mut site = Site::new();
+        let server = HttpServer::start(site.tls());
+        site.webhook("ops", &format!("https://localhost:{}/", server.port));
+        assert_eq!(site.test().problem, None);
+        return;
+    }
+    let proxy = HttpServer::start(None);
+    let address = format!("http://127.0.0.1:{}", proxy.port);
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["webhooks::proxies_of_the_environment_are_not_used", "--exact"])
+        .env(CHILD, "1")
+        .envs(["HTTPS_PROXY", "https_proxy", "ALL_PROXY"].map(|name| (name, &address)))
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert_eq!(proxy.connections(), 0);
 }

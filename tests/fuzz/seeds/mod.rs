@@ -5,6 +5,8 @@ mod nbd;
 mod replicas;
 
 use crate::targets::world::joined;
+use afterimage::audit::{AuditEntry, AuditLog, AuditOutcome, Rotation};
+use afterimage::fsio::RealFileSystem;
 use afterimage::point::{Leaf, Node, Span};
 use afterimage::store::{Codec, Encoding};
 use afterimage::testing::noise;
@@ -41,6 +43,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
     let journals = journals();
     let superblocks = superblocks();
     vec![
+        ("audit", audit_logs()),
         ("catalog", rows("manifest", manifest_json())),
         ("changed-list", vec![seed("list", changed_list().as_bytes())]),
         ("changed-output", vec![seed("list", CHANGED_OUTPUT.as_bytes())]),
@@ -82,6 +85,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
             [0, 3].map(|at| (superblocks[at].0.clone(), whole(&superblocks[at].1))).into(),
         ),
         ("superblock-repaired", superblocks),
+        ("token", texts(&[&format!("aft_{}", "Az09-_x".repeat(7).split_at(43).0)])),
         ("tree", trees()),
     ]
 }
@@ -102,6 +106,24 @@ fn manifest_json() -> Vec<u8> {
 
 fn texts(texts: &[&str]) -> Seeds {
     texts.iter().enumerate().map(|(at, text)| seed(&at.to_string(), text.as_bytes())).collect()
+}
+
+/// An audit log, and one that a crash cut off and that was gone on with.
+fn audit_logs() -> Seeds {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let fs = RealFileSystem::shared();
+    let record = |what: &str| {
+        let log = AuditLog::new(&fs, folder.path(), Rotation::default());
+        let entry = AuditEntry::new("token:ops", what, AuditOutcome::Asked);
+        log.record(jiff::Timestamp::UNIX_EPOCH, &entry).unwrap();
+    };
+    record("POST /v1/runs");
+    record("POST /v1/pause");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+    record("POST /v1/resume");
+    vec![seed("whole", &whole), seed("torn", &std::fs::read(&path).unwrap())]
 }
 
 fn fixtures() -> PathBuf {

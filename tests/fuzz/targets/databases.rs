@@ -245,5 +245,8 @@ fn check_history(folder: &Path) -> bool {
     is_good &= history.latest_instant().is_ok();
     is_good &= history.has_completed(RunKind::Backup, &machine, None).is_ok();
     is_good &= check_slots(&history);
+    is_good &= history.conditions().is_ok() && history.reported().is_ok();
+    is_good &= history.next_message("webhook ops").is_ok() && history.channel("mail ops").is_ok();
+    is_good &= history.count_ended(jiff::Timestamp::MIN, jiff::Timestamp::MAX).is_ok();
     is_good
 }
