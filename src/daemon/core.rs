@@ -99,6 +99,8 @@ pub(super) struct State {
     pub unwritten: Vec<RunRecord>,
     /// Why nothing is pruned.
     pub prune_held: Option<String>,
+    /// The thread that a defect ended.
+    pub lost: Option<&'static str>,
 }
 
 impl State {
@@ -155,6 +157,7 @@ impl Core {
             stopping: Stopping::No,
             unwritten: Vec::new(),
             prune_held: None,
+            lost: None,
         };
         Self {
             loaded: Mutex::new(loaded),

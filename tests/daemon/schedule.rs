@@ -1,6 +1,7 @@
 //! What begins by itself. The planner has tests with a clock of their own; here are few seconds of a
 //! real one.
 
+use crate::process::Process;
 use crate::scene::{LIMIT, Scene, backup, end_of, name, points, wait_for};
 use afterimage::catalog::{RunFilter, RunKind, RunRecord, RunStatus, RunTrigger, SlotFate};
 use afterimage::daemon::{DaemonError, DaemonHandle};
@@ -129,6 +130,26 @@ fn what_fails_for_a_reason_that_may_pass_is_tried_again_and_then_given_up() {
     // It waits for the next day now.
     let next = handle.schedule()[0].next.unwrap();
     assert!(next > Timestamp::now() + SignedDuration::from_hours(1), "{next}");
+}
+
+#[test]
+fn a_slot_whose_run_was_cut_off_is_tried_again_by_the_next_daemon() {
+    let (due, schedule) = once_soon();
+    let scene = Scene::with(1, &format!("{schedule}\nretry = {{ wait = \"1s\" }}"), "");
+    scene.hold("m0");
+    let mut process = Process::start(&scene, None);
+    scene.wait_for_capture("m0");
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    scene.let_go("m0");
+    let daemon = scene.daemon();
+    let handle = daemon.handle();
+    let runs = wait_for_runs(&*handle, RunKind::Backup, |runs| completed(runs) == 1);
+    let of = |run: &RunRecord| (run.origin.due, run.origin.attempt, run.origin.trigger);
+    assert_eq!(runs.len(), 2);
+    assert_eq!(of(&runs[0]), (Some(due), 1, RunTrigger::Schedule));
+    assert!(runs[0].outcome.reason.as_deref().unwrap().contains("cut off"));
+    assert_eq!(of(&runs[1]), (Some(due), 2, RunTrigger::Retry));
 }
 
 #[test]
