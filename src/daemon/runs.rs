@@ -229,6 +229,7 @@ impl Core {
         if let Err(error) = self.history.put(&record) {
             lock(&self.state).unwritten.push(record);
             self.history_failed(&error);
+            self.inbox.poke();
         }
     }
 

@@ -7,3 +7,4 @@ mod recovery;
 mod reload;
 mod scene;
 mod schedule;
+mod unwritable;
