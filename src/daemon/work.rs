@@ -67,15 +67,17 @@ impl Core {
                 // Of what it says, the end keeps only words.
                 let retried = of_run(&job.task, trigger, &result, true);
                 let last = of_run(&job.task, trigger, &result, false);
+                let failed = result.as_ref().err();
+                let may_retry = failed.is_some_and(|failed| failed.may_retry(&job.progress));
                 let end = run_end(result);
-                let record = self.settle(queued, &end, &job.progress);
+                let record = self.settle(queued, &end, may_retry, &job.progress);
                 let is_retried = self.is_retried(&job.task, &record);
                 (record, end, if is_retried { retried } else { last })
             }
             Err(panic) => {
                 let end = panicked(&queued, job, &*panic);
                 let found = defect(&job.task, &end);
-                (self.settle(queued, &end, &job.progress), end, vec![found])
+                (self.settle(queued, &end, false, &job.progress), end, vec![found])
             }
         };
         self.observer.run_ended(found);
@@ -85,7 +87,13 @@ impl Core {
     }
 
     /// The record of the end, which is durable after this if the history can be written.
-    fn settle(&self, queued: RunRecord, end: &RunEnd, progress: &Progress) -> RunRecord {
+    fn settle(
+        &self,
+        queued: RunRecord,
+        end: &RunEnd,
+        may_retry: bool,
+        progress: &Progress,
+    ) -> RunRecord {
         if let Ok(Some(record)) = self.history.run(queued.id)
             && !record.outcome.status.is_open()
         {
@@ -102,6 +110,7 @@ impl Core {
             reason: end.error.clone().or_else(|| summary.reason.clone()),
             detail: summary.detail.clone(),
             exit: Some(end.exit.into()),
+            may_retry,
             warnings: summary.warnings.clone(),
             steps: progress.steps(),
             ..RunOutcome::open(summary.status)
