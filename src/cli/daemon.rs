@@ -49,11 +49,16 @@ pub(super) fn run(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
         .context("cannot start a thread")?;
     tracing::info!("the daemon is ready");
     daemon.ready();
-    daemon.wait(GRACE);
+    let lost = daemon.wait(GRACE);
     if let Some(server) = Arc::into_inner(server) {
         daemon.runtime().block_on(server.stop(ANSWERS));
     }
     drop(daemon);
+    if let Some(thread) = lost {
+        let message =
+            format!("the daemon stopped: a defect ended its thread {thread}; report this");
+        return Err(Failure::new(ExitCode::Failed, message));
+    }
     tracing::info!("the daemon stopped");
     output.message(&Message::Summary(Summary::new(Action::Daemon, RunStatus::Completed, started)));
     Ok(ExitCode::Done)

@@ -66,6 +66,7 @@ impl Core {
             tracing::warn!("only counts after a restart: {}", needs_restart.join(", "));
         }
         self.events.push(Subject::default(), EventKind::Reloaded);
+        self.observer.reloaded();
         self.inbox.poke();
         self.dispatch();
         Ok(ReloadReport { settings_fingerprint: fingerprint, changes, needs_restart })

@@ -17,6 +17,7 @@ fn other_settings_count_at_once_and_runs_under_way_keep_theirs() {
     // The machine m1 goes.
     scene.write_settings(
         1,
+        "",
         "[machine.new]\nrepository = \"main\"\n[[machine.new.disk]]\n\
                              name = \"root\"\nsource = { image = \"m1.img\", format = \"raw\" }\n",
     );
@@ -52,7 +53,7 @@ fn wrong_settings_change_nothing_and_are_told() {
     assert_eq!(end_of(&*handle, run).exit, ExitCode::Done);
     std::fs::remove_file(scene.settings_file()).unwrap();
     assert!(handle.reload("me").is_err());
-    scene.write_settings(1, "");
+    scene.write_settings(1, "", "");
     handle.reload("me").unwrap();
     assert_eq!(handle.status().reload_error, None);
     assert_eq!(record_of(&*handle, run).outcome.status, RunStatus::Completed);
