@@ -8,6 +8,7 @@ mod avoided;
 mod census;
 mod check;
 mod compare;
+mod completed;
 mod convert;
 mod database;
 mod documents;
@@ -37,6 +38,7 @@ mod verified;
 
 pub use census::{Copy, KnownPack, KnownPacks};
 pub use compare::{CatalogDifference, Comparison, How, Subject};
+pub use completed::CompletedRun;
 pub use database::check_local_folder;
 pub use documents::{DocumentFolder, KnownDocument};
 pub use error::CatalogError;
