@@ -15,6 +15,8 @@
 // Nouns.
 pub mod units;
 
+pub mod throttle;
+
 pub mod progress;
 
 pub mod workers;
@@ -22,6 +24,8 @@ pub mod workers;
 pub mod sys;
 
 pub mod fsio;
+
+pub mod audit;
 
 pub mod extent;
 
@@ -61,13 +65,19 @@ pub mod usage;
 // Wire and faces.
 pub mod settings;
 
+pub mod schedule;
+
 pub mod report;
 
 pub mod operations;
 
+pub mod notify;
+
 pub mod metrics;
 
 pub mod daemon;
+
+pub mod api;
 
 pub mod demo;
 

@@ -271,3 +271,51 @@ pub fn is_on_realtime_device(fd: impl AsFd) -> io::Result<bool> {
     }
     Ok(attributes.flags & FLAG_REALTIME != 0)
 }
+
+/// The time since the system started, suspends included (`CLOCK_BOOTTIME`).
+pub fn boot_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer leads to a struct of the kind that the call fills. Linux has had this
+    // clock since 2.6.39; without it, the struct stays zero.
+    let _ = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    std::time::Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// How far a thread stands back from others when disks are busy, where the disk's scheduler heeds
+/// it. Source: Linux's `ioprio.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoPriority {
+    /// As its niceness has it.
+    Normal,
+    /// A level of the best-effort class, 0 (first) to 7 (last).
+    BestEffort(u8),
+    /// Only when nobody else wants the disk.
+    Idle,
+}
+
+const IO_CLASS_SHIFT: u32 = 13;
+const IO_CLASS_NONE: libc::c_long = 0;
+const IO_CLASS_BEST_EFFORT: libc::c_long = 2;
+const IO_CLASS_IDLE: libc::c_long = 3;
+const IO_WHO_THREAD: libc::c_int = 1;
+
+/// Sets the calling thread's I/O priority. Threads and processes that it starts from now on have the
+/// same.
+///
+/// # Errors
+/// When the level is not known, or the system does not allow it.
+pub fn set_io_priority(priority: IoPriority) -> io::Result<()> {
+    let (class, level) = match priority {
+        IoPriority::Normal => (IO_CLASS_NONE, 0),
+        IoPriority::BestEffort(level) => (IO_CLASS_BEST_EFFORT, libc::c_long::from(level)),
+        IoPriority::Idle => (IO_CLASS_IDLE, 0),
+    };
+    if level > 7 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let value = class << IO_CLASS_SHIFT | level;
+    // SAFETY: three numbers are passed, and no memory.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IO_WHO_THREAD, 0, value) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -50,6 +50,8 @@ pub(super) fn find(
             let mut now = vec![0; piece.len() as usize];
             let read = source.read_exact_at(&mut now, at);
             read.map_err(|error| BackupError::source(name, error))?;
+            // Both are read once more: that is no further progress.
+            context.regions.progress.pace(2 * piece.len());
             compare(&mut untold, piece, &old, &now);
             at = end;
         }

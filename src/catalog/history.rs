@@ -27,9 +27,12 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::verified::MIGRATION),
     Migration::Sql(super::sources::MIGRATION),
     Migration::Sql(super::tracking::MIGRATION),
+    Migration::Sql(super::slots::MIGRATION),
+    Migration::Sql(super::conditions::MIGRATION),
     Migration::Code(super::facts::migrate),
     Migration::Sql(super::objectives::MIGRATION),
     Migration::Sql(super::verified::INDEX),
+    Migration::Sql(super::tokens::MIGRATION),
 ];
 
 /// The database of runs.

@@ -177,6 +177,9 @@ pub struct RunOutcome {
     /// What a command that is this run exits with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<u8>,
+    /// It failed or was stopped, and doing the same again may help.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_retry: bool,
     /// What the user should know although it did not stop the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -196,6 +199,7 @@ impl RunOutcome {
             reason: None,
             detail: None,
             exit: None,
+            may_retry: false,
             warnings: Vec::new(),
             steps: Vec::new(),
         }

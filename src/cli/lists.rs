@@ -2,6 +2,7 @@
 
 use super::App;
 use super::failure::Failure;
+use super::site::State;
 use super::tables;
 use crate::catalog::RunStatus;
 use crate::operations::{self, PointsReport};
@@ -76,10 +77,16 @@ pub(super) fn status(app: &App) -> ExitCode {
     if !report.replicas.is_empty() {
         tables.push(tables::replicas(&report.replicas));
     }
+    let daemon = State::of(app);
+    let mut warnings = report.all_warnings();
+    if let Ok(Some(state)) = &daemon {
+        tables.insert(0, state.describe());
+        warnings.extend(state.warnings());
+    }
     app.output.result(&tables.join("\n\n"));
     tell_late(app, &report.late());
     let complete = report.is_complete();
-    let warnings = report.all_warnings();
+    warnings.extend(daemon.as_ref().err().cloned());
     for warning in &warnings {
         app.output.warning(warning);
     }
@@ -88,6 +95,9 @@ pub(super) fn status(app: &App) -> ExitCode {
     let replicas = report.replicas.into_iter().map(Message::Replica);
     for message in repositories.chain(machines).chain(replicas) {
         app.output.message(&message);
+    }
+    if let Ok(Some(state)) = daemon {
+        state.tell(app);
     }
     let status = if complete { RunStatus::Completed } else { RunStatus::Incomplete };
     let mut summary = Summary::new(Action::Status, status, started);

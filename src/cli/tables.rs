@@ -13,7 +13,7 @@ use comfy_table::{CellAlignment, Table, presets};
 const NONE: &str = "-";
 
 /// A table without lines; the columns in `right` hold numbers.
-fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+pub(super) fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().copied()).add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -26,7 +26,7 @@ fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     lines.join("\n")
 }
 
-fn or_none(text: Option<String>) -> String {
+pub(super) fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.to_owned())
 }
 

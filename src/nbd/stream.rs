@@ -2,6 +2,7 @@
 //! be done.
 
 use super::address::Transport;
+use crate::throttle;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -72,6 +73,16 @@ impl Socket {
         };
     }
 
+    /// Waits for the network's limit. A unix socket is no network; a TCP connection to this host may
+    /// be a tunnel's end.
+    fn pace(&mut self, bytes: usize) {
+        if let SocketKind::Tcp(_) = self.kind {
+            let waited = throttle::network().pay(bytes as u64, &|| false);
+            // The peer is not the one that is slow.
+            self.deadline = self.deadline.map(|deadline| deadline + waited);
+        }
+    }
+
     fn time_left(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -103,7 +114,9 @@ impl Read for Socket {
                 stream.set_read_timeout(left).and_then(|()| stream.read(buffer))
             }
         };
-        result.map_err(told_plainly)
+        let bytes = result.map_err(told_plainly)?;
+        self.pace(bytes);
+        Ok(bytes)
     }
 }
 
@@ -118,7 +131,9 @@ impl Write for Socket {
                 stream.set_write_timeout(left).and_then(|()| stream.write(bytes))
             }
         };
-        result.map_err(told_plainly)
+        let bytes = result.map_err(told_plainly)?;
+        self.pace(bytes);
+        Ok(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

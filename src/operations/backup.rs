@@ -70,7 +70,7 @@ fn run_backup(
         lock_until: lock_until(now, place.lock_days),
         now,
         run,
-        workers: open::workers(),
+        workers: open::workers(settings),
         history: history.as_ref(),
     };
     let result = backup(&open.repository, &open.catalog, &request, progress)

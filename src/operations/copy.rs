@@ -50,6 +50,18 @@ impl CopyOrder {
     }
 }
 
+impl CopyOrder {
+    /// The repository that has the points.
+    pub fn from(&self) -> &Name {
+        &self.from
+    }
+
+    /// The repository that gets them.
+    pub fn to(&self) -> &Name {
+        &self.to
+    }
+}
+
 /// All machines that have points in the repository to copy from.
 ///
 /// # Errors
@@ -90,7 +102,7 @@ fn run_copy(
     let from = open_repository(settings, &order.from)?;
     let to = open_repository(settings, &order.to)?;
     let only = chosen(&from, order, machine)?;
-    let request = CopyRequest { machine, only, run, workers: workers() };
+    let request = CopyRequest { machine, only, run, workers: workers(settings) };
     let result = transfer::copy_points(side(&from), side(&to), &request, progress);
     let result = result.map_err(|error| {
         let failed = match error {

@@ -75,8 +75,12 @@ pub(super) fn verify(
     progress: &Progress,
 ) -> Result<DirectVerdict, OperationError> {
     let capturer = capture::capturer(settings, machine, Some(replica), run)?;
-    let request =
-        VerifyDirectRequest { replica, home, capturer: capturer.as_ref(), workers: workers() };
+    let request = VerifyDirectRequest {
+        replica,
+        home,
+        capturer: capturer.as_ref(),
+        workers: workers(settings),
+    };
     Ok(scrub::verify_direct(&RealFileSystem::shared(), &request, progress)?)
 }
 

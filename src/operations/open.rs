@@ -33,8 +33,11 @@ impl Drop for OpenRepository {
     }
 }
 
-/// Threads that a verb works with.
-pub fn workers() -> usize {
+/// Threads that a verb works with: as the settings say, else as many as there are processors.
+pub fn workers(settings: &Settings) -> usize {
+    if let Some(workers) = settings.daemon.workers {
+        return (workers as usize).clamp(1, WORKERS_MAX);
+    }
     std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX)
 }
 

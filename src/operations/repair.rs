@@ -54,7 +54,7 @@ pub fn repair_repository(
         let request = RepairRequest {
             run,
             now: now(),
-            workers: workers(),
+            workers: workers(settings),
             copies: &copies,
             sources: &sources,
         };

@@ -63,7 +63,7 @@ fn run_replicate(
             adopt,
             now: now(),
             run,
-            workers: open::workers(),
+            workers: open::workers(settings),
         };
         let done = replay::replicate_directly(&mut session, &request, progress)?;
         let mut distrust = direct::note_distrust(settings, machine, &done.untold);
@@ -77,7 +77,7 @@ fn run_replicate(
         targets: targets(place),
         sources: sources(settings, fs.as_ref()),
         adopt,
-        workers: open::workers(),
+        workers: open::workers(settings),
     };
     let replicated =
         replay::replicate(&mut session, &open.repository, &open.catalog, &request, progress)

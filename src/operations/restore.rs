@@ -79,7 +79,7 @@ pub fn prepare_restore<'s>(
         to: request.to.clone(),
         force: request.force,
         protected: protected(settings, fs.as_ref()),
-        workers: workers(),
+        workers: workers(settings),
         damaged: if request.skip_damaged { Damaged::Skip } else { Damaged::Fail },
     };
     let plan =

@@ -46,7 +46,7 @@ fn run_verify(
         return Ok(done);
     }
     let open = open::open_repository(settings, &machine.repository)?;
-    let request = VerifyReplicaRequest { replica, home, workers: open::workers() };
+    let request = VerifyReplicaRequest { replica, home, workers: open::workers(settings) };
     let fs = RealFileSystem::shared();
     let (at, verdicts) =
         scrub::verify_replica(&fs, &open.repository, &open.catalog, &request, progress)

@@ -83,7 +83,7 @@ fn whole(
         }
         _ => (Scope::All, VerifiedHow::All),
     };
-    let request = VerifyRequest { scope, workers: workers() };
+    let request = VerifyRequest { scope, workers: workers(settings) };
     let verdict = verify_repository(&open.repository, &open.catalog, &request, progress)?;
     warnings.extend(record(settings, &open, &verdict, how, run));
     let mut done = Judgement { settings, name, verdict: &verdict, knows_points: true }.judge(tell);
@@ -117,7 +117,7 @@ pub fn verify_point(
             .map_err(RestoreError::from)?
             .clone();
         let open = &found.open;
-        let request = VerifyRequest { scope: Scope::Point(point.id), workers: workers() };
+        let request = VerifyRequest { scope: Scope::Point(point.id), workers: workers(settings) };
         let verdict = verify_repository(&open.repository, &open.catalog, &request, progress)?;
         let warning = record(settings, open, &verdict, VerifiedHow::Point, run);
         let name = &found.repository;
@@ -140,7 +140,7 @@ fn without_key(
     if fs.stat(&layout.header())?.is_none() {
         return Err(StoreError::Missing { path: place.path.clone() }.into());
     }
-    let found = verify_files(&fs, &layout, workers(), progress)?;
+    let found = verify_files(&fs, &layout, workers(settings), progress)?;
     let bytes = format_bytes(found.bytes);
     let files = format_count(found.files as u64, "file");
     let verdict = Verdict::from(found);

@@ -145,6 +145,8 @@ impl Staging<'_> {
 
     fn data(&self, held: &mut Vec<u8>, start: u64, content: &[u8]) -> Result<(), ReplayError> {
         let differing = self.spare.differing(held, start, content);
+        // Before the journal is locked: others wait for it.
+        self.progress.pace(self.spare.reads(start, content.len() as u64));
         if differing.is_empty() {
             return Ok(());
         }

@@ -32,7 +32,7 @@ pub struct StepLine {
 }
 
 /// A recovery point.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PointLine {
     /// The repository that has it, by its name in the settings.
     pub repository: Name,
@@ -67,7 +67,7 @@ pub struct PointLine {
 }
 
 /// A pin of a point.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PinLine {
     /// Why, in the user's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,7 +138,7 @@ impl PointLine {
 }
 
 /// A disk of a point.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct DiskLine {
     /// Its name.
     pub name: Name,
@@ -147,7 +147,9 @@ pub struct DiskLine {
 }
 
 /// A point, in short.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct PointAt {
     /// Its name.
     pub point: PointId,
@@ -158,7 +160,7 @@ pub struct PointAt {
 }
 
 /// The last run of its kind.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct LastRun {
     /// The run.
     pub run: RunId,
@@ -175,7 +177,7 @@ pub struct LastRun {
 }
 
 /// The state of a machine.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct MachineStatus {
     /// The machine.
     pub machine: Name,
@@ -199,7 +201,7 @@ pub struct MachineStatus {
 }
 
 /// The state of a replica.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ReplicaStatus {
     /// The replica.
     pub replica: Name,
@@ -238,7 +240,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// The state of a repository.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct RepositoryStatus {
     /// Its name in the settings.
     pub repository: Name,
@@ -308,7 +310,7 @@ pub struct PlanLine {
 }
 
 /// Something in the settings file that is wrong, or that the user should know.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct SettingsLine {
     /// Line, from 1.
     pub line: usize,

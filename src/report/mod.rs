@@ -69,6 +69,11 @@ pub enum Message {
     NotifyTest(NotifyTestLine),
     /// Something that is right in the settings, but does less than may be expected.
     Notice(SettingsLine),
+    /// Something that the user should know.
+    Warning {
+        /// In words.
+        message: String,
+    },
     /// An error; on standard error.
     ExitError(ErrorReport),
 }

@@ -179,6 +179,7 @@ impl Compare<'_> {
         held.resize(there, 0);
         let read = self.target.read_exact_at(held, piece.start());
         read.map_err(|error| VerifyError::target(&self.disk.name, error))?;
+        self.progress.pace(held.len() as u64);
         for run in differing_blocks(piece.start(), held, content) {
             let start = piece.start() + run.start as u64;
             self.differs(Extent::between(start, start + run.len() as u64));

@@ -119,6 +119,7 @@ impl Copy<'_> {
         if self.target.read_exact_at(held, piece.start()).is_err() {
             held.clear();
         }
+        self.progress.pace(held.len() as u64);
         let mut differing = Vec::new();
         for run in differing_blocks(piece.start(), held, content) {
             let start = piece.start() + run.start as u64;

@@ -165,6 +165,7 @@ impl Staged<'_> {
         if target.read_exact_at(held, piece.start()).is_err() {
             held.clear();
         }
+        self.progress.pace(held.len() as u64);
         for run in differing_blocks(piece.start(), held, content) {
             let start = piece.start() + run.start as u64;
             if is_zero(&content[run.clone()]) {

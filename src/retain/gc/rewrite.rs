@@ -93,7 +93,7 @@ impl Rewriter<'_> {
     fn pack(&mut self, name: PackName, progress: &Progress) -> Result<(), StoreError> {
         // The pack's own word counts, not the catalog's.
         let record = self.repository.read_pack_record(name)?;
-        let needed = self.needed(&record)?;
+        let needed = self.needed(&record, progress)?;
         let index = OnePack::new(&record);
         let mut reader = self.repository.reader(&index)?;
         let (writer, codec) = (self.writer, &mut self.codec);
@@ -117,11 +117,15 @@ impl Rewriter<'_> {
     }
 
     /// The objects of a pack that a point needs and that lie nowhere else.
-    fn needed(&self, record: &PackRecord) -> Result<Vec<PackEntry>, StoreError> {
+    fn needed(
+        &self,
+        record: &PackRecord,
+        progress: &Progress,
+    ) -> Result<Vec<PackEntry>, StoreError> {
         let mut needed = Vec::new();
         let mut seen = HashSet::new();
         for entry in record.entries.iter().filter(|entry| self.live.contains(entry.name)) {
-            if seen.insert(entry.name) && !self.is_elsewhere(entry)? {
+            if seen.insert(entry.name) && !self.is_elsewhere(entry, progress)? {
                 needed.push(*entry);
             }
         }
@@ -130,7 +134,7 @@ impl Rewriter<'_> {
 
     /// Whether a copy that can be read lies in a pack that stays. What lies in a pack that is still
     /// open is the writer's matter: it takes nothing twice.
-    fn is_elsewhere(&self, entry: &PackEntry) -> Result<bool, StoreError> {
+    fn is_elsewhere(&self, entry: &PackEntry, progress: &Progress) -> Result<bool, StoreError> {
         for location in self.catalog.reliable_copies(entry.name)? {
             if self.leaving.contains(&location.pack) {
                 continue;
@@ -139,7 +143,11 @@ impl Rewriter<'_> {
                 let written = self.sink.written.lock().unwrap_or_else(PoisonError::into_inner);
                 written.contains(&location.pack)
             };
-            if is_ours || self.can_be_read(&location) {
+            if is_ours {
+                return Ok(true);
+            }
+            progress.pace(u64::from(entry.stored_len));
+            if self.can_be_read(&location) {
                 return Ok(true);
             }
         }

@@ -87,7 +87,10 @@ fn copy_file(
     let Some(name) = file.rsplit('/').next().and_then(|name| name.parse::<Hex<32>>().ok()) else {
         return Ok(false);
     };
-    let mut on_bytes = |_| Ok(progress.check()?);
+    let mut on_bytes = |bytes| {
+        progress.pace(bytes);
+        Ok(progress.check()?)
+    };
     match hash_file(fs.as_ref(), &from, &mut on_bytes)? {
         Hashed::Bytes(hash) if hash == name.0 => {}
         Hashed::Bytes(_) | Hashed::Gone | Hashed::Unreadable(_) => return Ok(false),
@@ -122,6 +125,7 @@ fn copy_bytes(
         hash.update(&buffer[..count]);
         to.write_all_at(&buffer[..count], at)?;
         at += count as u64;
+        progress.pace(count as u64);
         progress.add_stored(count as u64);
     }
 }

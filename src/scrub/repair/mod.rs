@@ -168,8 +168,14 @@ impl Repair<'_, '_> {
             return Ok(());
         }
         let writer = self.repository.writer(self.catalog, self.request.run)?;
-        let salvaged =
-            salvage::salvage(self.repository, self.catalog, &writer, &packs, &damaged.forgotten)?;
+        let salvaged = salvage::salvage(
+            self.repository,
+            self.catalog,
+            &writer,
+            &packs,
+            &damaged.forgotten,
+            self.progress,
+        )?;
         self.report.salvaged = salvaged.len();
         wanted.retain(|name| !salvaged.contains(name));
         writer.flush()?;

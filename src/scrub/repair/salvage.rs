@@ -3,6 +3,7 @@
 use super::super::VerifyError;
 use super::is_damage;
 use crate::catalog::Catalog;
+use crate::progress::Progress;
 use crate::store::{Codec, Location, ObjectIndex, ObjectKind, PackWriter, Repository, StoreError};
 use crate::units::{ChunkName, ObjectName, PackName, TreeName};
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ pub(super) fn salvage(
     writer: &PackWriter<'_>,
     packs: &[PackName],
     forgotten: &[Location],
+    progress: &Progress,
 ) -> Result<HashSet<ObjectName>, VerifyError> {
     let damaged: HashSet<PackName> = packs.iter().copied().collect();
     let mut places = catalog.objects_in(packs)?;
@@ -46,6 +48,7 @@ pub(super) fn salvage(
             Err(error) if is_damage(&error) => continue,
             Err(error) => return Err(error.into()),
         };
+        progress.pace(content.len() as u64);
         put(writer, name, place.entry.kind, content, &mut codec)?;
         salvaged.insert(name);
     }
