@@ -35,11 +35,11 @@ mod runs;
 mod schema;
 mod scope;
 mod second;
+mod secret;
 mod slots;
 mod sources;
 mod sync;
 mod tally;
-mod secret;
 mod tokens;
 mod tracking;
 mod verified;
@@ -63,13 +63,13 @@ pub use running::{RunLock, is_running, sweep_run_locks};
 pub use runs::RunFilter;
 pub use scope::{Scope, UnknownScope};
 pub use second::SecondCatalog;
+pub use secret::TokenSecret;
 pub use slots::{
     ScheduledSince, SlotBatch, SlotClaim, SlotFacts, SlotFate, SlotLine, SlotSkip, TaskFacts,
 };
 pub use sources::SourcesAt;
 pub use sync::{SyncReport, let_pack_lengths_hold};
 pub use tally::RunCount;
-pub use secret::TokenSecret;
 pub use tokens::{Added, Token, TokenGrant};
 pub use tracking::{Distrust, Tracking};
 pub use verified::{PointVerified, VerifiedHow};
