@@ -79,6 +79,8 @@ pub mod daemon;
 
 pub mod api;
 
+pub mod client;
+
 pub mod demo;
 
 pub mod cli;

@@ -6,20 +6,9 @@ use std::path::PathBuf;
 /// The API cannot be served as the settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Another daemon answers there.
-    #[error("another daemon answers at {}; stop it, then start this one", path.display())]
-    SocketTaken {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// The socket could not be made.
-    #[error(
-        "cannot listen at {}: {source}; make its folder, or set `socket` of [daemon] to another \
-         path", path.display()
-    )]
+    /// The unix socket cannot be waited for.
+    #[error("cannot serve the daemon's socket: {source}")]
     Socket {
-        /// The socket.
-        path: PathBuf,
         /// The system's reason.
         #[source]
         source: std::io::Error,

@@ -2,7 +2,7 @@
 
 use super::access::Rule;
 use super::connections::{Connections, Place};
-use super::listen::{Socket, Tcp};
+use super::listen::{Tcp, local_peer};
 use super::peer::Peer;
 use super::refusals::WINDOW;
 use super::state::{Api, Work};
@@ -16,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -43,19 +43,22 @@ struct Service {
 }
 
 impl ApiServer {
-    /// Listens at the unix socket, and at the address that the settings name, if they name one.
-    /// Must be called within a runtime of tokio, which then also serves.
+    /// Serves who connects to `socket`, and listens at the address that the settings name, if they
+    /// name one. Must be called within a runtime of tokio, which then also serves.
     ///
     /// # Errors
-    /// When the socket or the address cannot be had, or the certificate cannot be used.
+    /// When the address cannot be had, or the certificate cannot be used.
     pub async fn start(
+        socket: std::os::unix::net::UnixListener,
         daemon: Arc<dyn DaemonHandle>,
         audit: Arc<AuditLog>,
         limits: Limits,
     ) -> Result<Self, ApiError> {
         let settings = daemon.settings();
         let tcp = Tcp::bind(&settings).await?;
-        let socket = Socket::bind(&settings.daemon.socket)?;
+        let failed = |source| ApiError::Socket { source };
+        socket.set_nonblocking(true).map_err(failed)?;
+        let socket = UnixListener::from_std(socket).map_err(failed)?;
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(daemon, audit, &limits, stopped.clone());
         let router = routes::router(&api);
@@ -141,12 +144,12 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl Service {
-    async fn accept_local(self, socket: Socket, connections: Arc<Connections>) {
+    async fn accept_local(self, socket: UnixListener, connections: Arc<Connections>) {
         loop {
-            let Some((stream, _)) = accepted(socket.listener.accept().await).await else {
+            let Some((stream, _)) = accepted(socket.accept().await).await else {
                 continue;
             };
-            let Ok(peer) = Socket::peer(&stream) else { continue };
+            let Ok(peer) = local_peer(&stream) else { continue };
             // All are at work: whoever is one too many is not answered.
             let Some(place) = connections.admit(peer.key()) else { continue };
             tokio::spawn(self.clone().serve_local(stream, peer, place));
