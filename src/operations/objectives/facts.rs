@@ -1,11 +1,11 @@
 //! From what is known of everything to the facts about each objective.
 
-use super::judge::{Coming, Feed, Judgement, ObjectiveFacts, judge};
+use super::judge::{Coming, Feed, Judgement, ObjectiveFacts, expected, judge};
 use crate::catalog::{
     Compliance, ObjectiveInterval, ObjectiveState, ObjectiveSubject, RunFacts, RunKind, RunStatus,
 };
 use crate::operations::StatusReport;
-use crate::report::{DueLine, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus};
+use crate::report::{DueLine, LastRun, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus};
 use crate::settings::{ReplicaMode, ReplicaSettings, Settings, Trigger};
 use crate::units::Name;
 use jiff::Timestamp;
@@ -92,8 +92,11 @@ impl<'k> Known<'k> {
         subject: &ObjectiveSubject,
         key: Key<'_>,
         command: String,
+        last: Option<&LastRun>,
     ) -> ObjectiveFacts {
         let runs = self.runs.get(&key);
+        // Without a daemon, what the history says of runs of other processes.
+        let live = last.filter(|last| last.status == RunStatus::Running && !last.cut_off);
         ObjectiveFacts {
             rpo,
             newest: None,
@@ -103,22 +106,20 @@ impl<'k> Known<'k> {
             durations: runs.map(|runs| runs.durations()).unwrap_or_default(),
             failures: runs.map_or(0, |runs| runs.failures),
             failure: runs.and_then(|runs| failure(runs)),
-            coming: self.coming(&key, runs.copied()),
+            coming: self.coming(&key, live),
             feed: None,
         }
     }
 
-    fn coming(&self, key: &Key<'_>, runs: Option<&RunFacts>) -> Coming {
+    fn coming(&self, key: &Key<'_>, last: Option<&LastRun>) -> Coming {
         if let Some(live) = self.live.get(key) {
             return match live.status {
                 RunStatus::Queued => Coming::Waits,
                 _ => Coming::UnderWay(live.since),
             };
         }
-        // Without a daemon, what the history says of runs of other processes.
-        let under_way = runs.filter(|runs| runs.status == RunStatus::Running);
-        if let (Some(runs), true) = (under_way, self.due.is_empty()) {
-            return Coming::UnderWay(runs.started);
+        if let (Some(last), true) = (last, self.due.is_empty()) {
+            return Coming::UnderWay(last.started);
         }
         match self.due.get(key) {
             Some(DueLine { held: Some(why), .. }) => Coming::Held(why.clone()),
@@ -133,7 +134,7 @@ impl<'k> Known<'k> {
         let subject = ObjectiveSubject { machine: machine.clone(), replica: None };
         let command = format!("afterimage backup now {machine}");
         let key = key(RunKind::Backup, Some(machine), None);
-        let mut facts = self.facts(rpo, &subject, key, command);
+        let mut facts = self.facts(rpo, &subject, key, command, status.last_run.as_ref());
         facts.newest = status.newest.map(|newest| newest.time);
         if status.points.is_none() && facts.problem.is_none() {
             // Where it cannot be asked, what the last backup said still counts against it.
@@ -159,7 +160,7 @@ impl<'k> Known<'k> {
         let subject = subject_of(status);
         let command = format!("afterimage replicate now {name}");
         let key = key(RunKind::Replicate, Some(&status.machine), Some(name));
-        let mut facts = self.facts(rpo, &subject, key, command);
+        let mut facts = self.facts(rpo, &subject, key, command, status.last_run.as_ref());
         if replica.trigger == Trigger::AfterBackup && facts.coming == Coming::Unknown {
             facts.coming = Coming::Follows;
         }
@@ -182,8 +183,8 @@ impl<'k> Known<'k> {
     /// When the next point of a machine is expected.
     fn next_point(&self, machine: &Name) -> Option<Timestamp> {
         let status = self.machines.get(machine)?;
-        // The objective does not matter to the expectation.
-        judge(&self.of_machine(status, Duration::MAX), self.now).expected
+        // The objective does not matter to what is expected.
+        expected(&self.of_machine(status, Duration::ZERO), self.now)
     }
 }
 
