@@ -26,8 +26,8 @@ pub(super) fn start(global: &GlobalArgs) {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .event_format(Lines { plain: Format::default().with_target(false) })
         .log_internal_errors(false)
+        .event_format(Lines { plain: Format::default().with_target(false) })
         .with_max_level(level);
     // It fails only when there is one already, as in a test.
     let _ = subscriber.try_init();
