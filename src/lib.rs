@@ -25,6 +25,8 @@ pub mod sys;
 
 pub mod fsio;
 
+pub mod audit;
+
 pub mod extent;
 
 pub mod nbd;
@@ -63,11 +65,21 @@ pub mod usage;
 // Wire and faces.
 pub mod settings;
 
+pub mod schedule;
+
 pub mod report;
 
 pub mod operations;
 
+pub mod notify;
+
+pub mod metrics;
+
 pub mod daemon;
+
+pub mod api;
+
+pub mod client;
 
 pub mod demo;
 

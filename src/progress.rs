@@ -5,7 +5,7 @@ use crate::throttle::Throttle;
 use crate::units::RunId;
 use jiff::Timestamp;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Most steps that are kept of one run; of what comes after, only the last.
 pub const STEPS_MAX: usize = 64;
@@ -14,6 +14,15 @@ pub const STEPS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped on request; nothing was acknowledged, run the same command again to go on")]
 pub struct Cancelled;
+
+/// Why a run is asked to stop, where whoever asked says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopReason {
+    /// In words: `cancelled by uid:0`.
+    pub text: String,
+    /// It is only put off: what was due is due still.
+    pub is_postponed: bool,
+}
 
 /// A step of a run: what began when.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -37,6 +46,7 @@ pub struct Progress {
     stored: AtomicU64,
     written: AtomicU64,
     cancel: AtomicBool,
+    stopped_by: OnceLock<StopReason>,
     throttle: Option<Arc<Throttle>>,
 }
 
@@ -121,6 +131,12 @@ impl Progress {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The step that it is at.
+    pub fn last_step(&self) -> Option<String> {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.last().map(|step| step.name.clone())
+    }
+
     /// Bytes were read from a source, a replica or the repository. Waits when the limit says so: no
     /// lock that others need is held then.
     pub fn add_read(&self, bytes: u64) {
@@ -132,7 +148,7 @@ impl Progress {
     /// is read to compare.
     pub fn pace(&self, bytes: u64) {
         if let Some(throttle) = &self.throttle {
-            throttle.pay(bytes, &|| self.cancel.load(Ordering::Relaxed));
+            throttle.pay(bytes, &|| self.is_stopping());
         }
     }
 
@@ -182,11 +198,28 @@ impl Progress {
         self.cancel.store(true, Ordering::Relaxed);
     }
 
+    /// As [`Progress::cancel`], with the reason. The first reason is kept.
+    pub fn stop(&self, reason: StopReason) {
+        // Before the flag: whoever sees that finds the reason.
+        let _ = self.stopped_by.set(reason);
+        self.cancel.store(true, Ordering::Release);
+    }
+
+    /// Why the run was asked to stop, if it was and it was said.
+    pub fn stop_reason(&self) -> Option<&StopReason> {
+        self.stopped_by.get()
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
     /// Errors once [`Progress::cancel`] was called.
     ///
     /// # Errors
     /// [`Cancelled`].
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.cancel.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) }
+        if self.is_stopping() { Err(Cancelled) } else { Ok(()) }
     }
 }

@@ -272,6 +272,16 @@ pub fn is_on_realtime_device(fd: impl AsFd) -> io::Result<bool> {
     Ok(attributes.flags & FLAG_REALTIME != 0)
 }
 
+/// The time since the system started, suspends included (`CLOCK_BOOTTIME`).
+pub fn boot_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer leads to a struct of the kind that the call fills. Linux has had this
+    // clock since 2.6.39; without it, the struct stays zero.
+    let _ = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    std::time::Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// How far a thread stands back from others when disks are busy, where the disk's scheduler heeds
 /// it. Source: Linux's `ioprio.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

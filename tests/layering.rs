@@ -12,6 +12,7 @@ const NOUNS: [&str; 16] = [
     "workers",
     "sys",
     "fsio",
+    "audit",
     "extent",
     "nbd",
     "qmp",
@@ -25,8 +26,8 @@ const NOUNS: [&str; 16] = [
 ];
 /// Verbs join nouns, and do not use each other.
 const VERBS: [&str; 7] = ["backup", "replay", "recover", "scrub", "retain", "transfer", "usage"];
-/// Faces that only know nouns and, of these two, the one before.
-const PLAIN_FACES: [&str; 2] = ["settings", "report"];
+/// Faces that only know nouns and, of these, those before.
+const PLAIN_FACES: [&str; 3] = ["settings", "schedule", "report"];
 /// Faces that know everything before them, in this order.
 const TOP_FACES: [&str; 8] =
     ["operations", "notify", "metrics", "daemon", "api", "client", "demo", "cli"];

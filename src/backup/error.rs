@@ -62,7 +62,8 @@ impl BackupError {
             Self::Source { error, .. } => error.is_permanent(),
             Self::Definition(error) => error.is_permanent(),
             Self::Store(error) => error.is_permanent(),
-            Self::Catalog(_) | Self::WorkerLost(_) => true,
+            Self::Catalog(error) => !error.is_passing(),
+            Self::WorkerLost(_) => true,
             Self::PackVanished { .. } | Self::Cancelled(_) => false,
         }
     }

@@ -91,11 +91,13 @@ pub fn backup(
     progress: &Progress,
 ) -> Result<BackupResult, BackupError> {
     let _lease = take_lease(repository, request.machine)?;
+    progress.step("look into the repository");
     let report = catalog.sync(repository)?;
     let parent = catalog.newest_point(request.machine)?;
     // Before anything is relied on: what is lost meanwhile must show.
     let loss_mark = catalog.loss_mark()?;
     let bases = Bases::new(repository, catalog, request, parent.as_ref());
+    progress.step("capture the disks");
     let mut captured = request.capturer.capture(bases.noted())?;
     for (_, source) in captured.disks() {
         progress.add_total(source.size_bytes());
@@ -106,6 +108,7 @@ pub fn backup(
     let context = Context { regions, catalog, workers: request.workers };
     let BackedUp { disks, mut read, claims } =
         back_up_disks(&context, captured.as_ref(), parent.as_ref(), bases)?;
+    progress.step("complete the packs");
     let definition = back_up_definition(&context, request, captured.definition())?;
     if !is_broken(Breakage::PointBeforePacks) {
         writer.flush()?;
@@ -131,6 +134,7 @@ pub fn backup(
     };
     let last = Sequence(last + damages.iter().filter(is_unread).count() as u64);
     let content = (captured.consistency(), disks, definition);
+    progress.step("commit the point");
     let manifest = manifest(repository, request, (parent.as_ref(), last), content)?;
     let point = commit(&context, request, manifest)?;
     if is_broken(Breakage::PointBeforePacks) {
@@ -243,6 +247,7 @@ fn back_up_disks(
 ) -> Result<BackedUp, BackupError> {
     let mut done = BackedUp::default();
     for (name, source) in captured.disks() {
+        context.regions.progress.step(format!("read disk {name}"));
         let (root, how, told) = back_up_disk(context, captured, (name, source), &mut bases)?;
         done.claims.extend(told.map(|base| Claim { disk: done.disks.len(), base }));
         let known = parent.and_then(|point| point.manifest.disk(name)).map(|disk| disk.id);

@@ -207,6 +207,12 @@ fn migrate(
 ) -> Result<(), CatalogError> {
     let error = |source| CatalogError::sqlite(path, source);
     let known = migrations.len() as i64;
+    // Mostly there is nothing to do, and a transaction that writes waits for the disk.
+    let found: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(error)?;
+    if found == known {
+        return Ok(());
+    }
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
     let found: i64 =

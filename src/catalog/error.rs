@@ -69,6 +69,9 @@ pub enum CatalogError {
     /// Another process is in the way.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The system has no random numbers.
+    #[error("the operating system gave no random numbers: {0}")]
+    Random(#[source] std::io::Error),
     /// The user stopped it.
     #[error("stopped on request; run the same command again")]
     Cancelled(#[from] Cancelled),

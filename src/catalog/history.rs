@@ -27,6 +27,12 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Sql(super::verified::MIGRATION),
     Migration::Sql(super::sources::MIGRATION),
     Migration::Sql(super::tracking::MIGRATION),
+    Migration::Sql(super::slots::MIGRATION),
+    Migration::Sql(super::conditions::MIGRATION),
+    Migration::Code(super::facts::migrate),
+    Migration::Sql(super::objectives::MIGRATION),
+    Migration::Sql(super::verified::INDEX),
+    Migration::Sql(super::tokens::MIGRATION),
 ];
 
 /// The database of runs.
@@ -167,6 +173,7 @@ pub(super) fn put_run(
     record: &RunRecord,
     json: &str,
 ) -> rusqlite::Result<()> {
+    let before = super::facts::status_before(transaction, record.id)?;
     let mut put =
         transaction.prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     put.execute(params![
@@ -178,7 +185,7 @@ pub(super) fn put_run(
         format!("{:.9}", record.started),
         json
     ])?;
-    Ok(())
+    super::facts::note(transaction, record, before)
 }
 
 #[cfg(test)]

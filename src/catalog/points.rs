@@ -148,7 +148,7 @@ impl Catalog {
         row.map(|row| self.parse(row)).transpose()
     }
 
-    fn parse(&self, (id, manifest): (PointId, String)) -> Result<Point, CatalogError> {
+    pub(super) fn parse(&self, (id, manifest): (PointId, String)) -> Result<Point, CatalogError> {
         let manifest: Manifest =
             serde_json::from_str(&manifest).map_err(|e| self.damaged_manifest(id, &readable(e)))?;
         // The file is one of its own, which may be damaged: what it holds is believed no more than
@@ -166,6 +166,6 @@ impl Catalog {
     }
 }
 
-fn point_row(row: &Row<'_>) -> rusqlite::Result<(PointId, String)> {
+pub(super) fn point_row(row: &Row<'_>) -> rusqlite::Result<(PointId, String)> {
     Ok((PointId(digest(row, 0)?), row.get(1)?))
 }

@@ -5,7 +5,16 @@ use crate::units::{Name, PointId, RunId};
 
 /// What a run did.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum RunKind {
@@ -168,6 +177,9 @@ pub struct RunOutcome {
     /// What a command that is this run exits with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<u8>,
+    /// It failed or was stopped, and doing the same again may help.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_retry: bool,
     /// What the user should know although it did not stop the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -187,6 +199,7 @@ impl RunOutcome {
             reason: None,
             detail: None,
             exit: None,
+            may_retry: false,
             warnings: Vec::new(),
             steps: Vec::new(),
         }

@@ -43,4 +43,5 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     ),
     Migration::Code(super::convert::convert),
     Migration::Sql(super::losses::MIGRATION),
+    Migration::Sql(super::newest::MIGRATION),
 ];

@@ -4,12 +4,61 @@ use super::{Catalog, CatalogError};
 use crate::point::{load_point, removed_among};
 use crate::progress::Progress;
 use crate::store::{CurrentList, Damage, Repository, StoreError};
-use crate::units::{Breakage, PackName, PointId, is_broken};
+use crate::units::{Breakage, PackName, PointId, RepositoryId, is_broken};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long the lengths of packs that were asked for hold, in milliseconds; 0: not at all.
+static LENGTHS_HOLD_MS: AtomicU64 = AtomicU64::new(0);
+/// When they were asked for, by repository.
+static LENGTHS_ASKED: Mutex<BTreeMap<RepositoryId, Instant>> = Mutex::new(BTreeMap::new());
+
+/// From now on a sync asks for the lengths of all packs only when the last one of this process that
+/// did is so long ago; meanwhile only names are compared. For a process that syncs all the time.
+pub fn let_pack_lengths_hold(duration: Duration) {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    LENGTHS_HOLD_MS.store(millis, Ordering::Relaxed);
+}
+
+/// Whether lengths that were asked for still hold; if not, they count as asked for now.
+fn lengths_hold(repository: RepositoryId) -> bool {
+    let hold = Duration::from_millis(LENGTHS_HOLD_MS.load(Ordering::Relaxed));
+    let mut asked = LENGTHS_ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let holds = asked.get(&repository).is_some_and(|asked| asked.elapsed() < hold);
+    if !holds {
+        asked.insert(repository, Instant::now());
+    }
+    holds
+}
+
+/// The packs that are there, with their lengths.
+fn present_packs(
+    repository: &Repository,
+    known: &BTreeMap<PackName, u64>,
+) -> Result<BTreeMap<PackName, u64>, CatalogError> {
+    if lengths_hold(repository.header().id) {
+        let mut present = BTreeMap::new();
+        for name in repository.pack_names()? {
+            let bytes = match known.get(&name) {
+                Some(bytes) => Some(*bytes),
+                None => repository.pack_bytes(name)?,
+            };
+            present.extend(bytes.map(|bytes| (name, bytes)));
+        }
+        return Ok(present);
+    }
+    Ok(repository.list_packs()?.into_iter().collect())
+}
 
 /// What changed in the catalog, and what could not be read.
 #[derive(Debug, Default)]
 pub struct SyncReport {
+    /// How many packs there are.
+    pub packs: usize,
+    /// What they take, in bytes.
+    pub packs_bytes: u64,
     /// Packs that were new to the catalog.
     pub packs_added: usize,
     /// Packs that are no longer in the repository, or have another length than they had.
@@ -150,8 +199,8 @@ impl Catalog {
         let condemned = self.condemned()?;
         let mut promised = self.packs()?;
         promised.retain(|pack, _| !condemned.contains(pack));
-        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
-        Ok(promised.into_keys().find(|pack| !present.contains_key(pack)))
+        let present = repository.pack_names()?;
+        Ok(promised.into_keys().find(|pack| !present.contains(pack)))
     }
 
     fn sync_packs(
@@ -161,7 +210,9 @@ impl Catalog {
         report: &mut SyncReport,
         progress: &Progress,
     ) -> Result<(), CatalogError> {
-        let present: BTreeMap<_, _> = repository.list_packs()?.into_iter().collect();
+        let present = present_packs(repository, &known)?;
+        report.packs = present.len();
+        report.packs_bytes = present.values().sum();
         // A length that changed is damage: the file's name covers every byte.
         let gone: Vec<PackName> = known
             .iter()

@@ -90,6 +90,30 @@ impl History {
         Ok(found)
     }
 
+    /// The disks whose source is not believed: machine, disk, why.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what this program cannot read.
+    pub fn distrusted(&self) -> Result<Vec<(Name, Name, Distrust)>, CatalogError> {
+        let rows: Vec<(String, String, String)> = self.database.read(|connection| {
+            let mut find = connection.prepare_cached(
+                "SELECT machine, disk, record FROM tracking
+                 WHERE record ->> '$.distrust' IS NOT NULL",
+            )?;
+            let rows = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        })?;
+        let mut found = Vec::new();
+        for (machine, disk, json) in rows {
+            let tracking: Tracking =
+                serde_json::from_str(&json).map_err(|error| self.damaged(&error))?;
+            // Only names are written to it.
+            let names = machine.parse().ok().zip(disk.parse().ok());
+            found.extend(names.zip(tracking.distrust).map(|((m, d), why)| (m, d, why)));
+        }
+        Ok(found)
+    }
+
     /// Believes the sources of a machine again. Returns the disks whose source was not believed.
     ///
     /// # Errors

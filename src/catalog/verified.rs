@@ -20,6 +20,10 @@ pub(super) const MIGRATION: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// Finds damage without a look at all that is good.
+pub(super) const INDEX: &str =
+    "CREATE INDEX damaged_point ON verified_point (repository, point) WHERE is_good = 0;";
+
 /// How much of a point was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -136,11 +140,34 @@ impl History {
         &self,
         repository: RepositoryId,
     ) -> Result<BTreeMap<PointId, PointVerified>, CatalogError> {
+        self.verified_where(repository, "1")
+    }
+
+    /// As [`History::verified_points`], of those only that are damaged by what is told of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn damaged_points(
+        &self,
+        repository: RepositoryId,
+    ) -> Result<BTreeMap<PointId, PointVerified>, CatalogError> {
+        let suspects = "point IN (SELECT point FROM verified_point
+                                  WHERE repository = ?1 AND is_good = 0)";
+        let mut found = self.verified_where(repository, suspects)?;
+        found.retain(|_, verified| !verified.is_good);
+        Ok(found)
+    }
+
+    fn verified_where(
+        &self,
+        repository: RepositoryId,
+        condition: &str,
+    ) -> Result<BTreeMap<PointId, PointVerified>, CatalogError> {
         let all: Vec<PointVerified> = self.database.read(|connection| {
-            let mut all = connection.prepare_cached(
+            let mut all = connection.prepare_cached(&format!(
                 "SELECT point, run, time, how, is_good, damaged_bytes FROM verified_point
-                 WHERE repository = ?1 ORDER BY time, how",
-            )?;
+                 WHERE repository = ?1 AND {condition} ORDER BY time, how",
+            ))?;
             let rows = all.query_map([&repository.0[..]], verified)?;
             rows.collect::<rusqlite::Result<_>>()
         })?;

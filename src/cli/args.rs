@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+use super::daemon_args::{DaemonCommand, PauseArgs, PausedArgs, RunCommand, RunsArgs};
 use super::key_args::KeyCommand;
 use crate::units::Name;
 use clap::{Args, Parser, Subcommand};
@@ -38,6 +39,9 @@ pub(super) struct GlobalArgs {
     /// Print only results and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Do the work in this process, also when a daemon runs.
+    #[arg(long, global = true)]
+    pub no_daemon: bool,
     /// Print more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -82,8 +86,34 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ReplicateCommand,
     },
-    /// Show the state of repositories, machines and replicas.
+    /// Show the state of repositories, machines and replicas, and of the daemon where one runs.
     Status,
+    /// Print metrics for Prometheus, as the daemon tells them.
+    Metrics {
+        /// Write them to this file instead, in place of the one that is there: for the textfile
+        /// collector of the node exporter, whose names end with `.prom`.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// List runs, the newest first.
+    Runs(RunsArgs),
+    /// Show a run, or stop it.
+    Run {
+        #[command(subcommand)]
+        command: RunCommand,
+    },
+    /// Show what the daemon runs next by itself.
+    Schedule,
+    /// Keep the daemon from beginning runs by itself. What is under way goes on.
+    Pause(PauseArgs),
+    /// Let the daemon begin runs by itself again.
+    Resume(PausedArgs),
+    /// Run the daemon, in the foreground: it runs what is due and what it is asked for. Or tell
+    /// the one that runs something.
+    Daemon {
+        #[command(subcommand)]
+        command: Option<DaemonCommand>,
+    },
     /// Write the disks of a recovery point to files or a device.
     Restore(RestoreArgs),
     /// Compare what is kept with what it must be: repositories, single points, or replicas with

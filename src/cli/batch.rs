@@ -1,18 +1,19 @@
 //! Several runs of one command: one that fails does not stop the others.
 
 use super::App;
+use super::executor::Executor;
 use super::failure::Failure;
 use super::text;
-use super::watch::Watch;
 use crate::catalog::RunStatus;
-use crate::operations::RunResult;
+use crate::operations::{RunResult, Task};
 use crate::progress::Progress;
-use crate::report::{Action, ExitCode, Message, Summary, Tally};
+use crate::report::{Action, ExitCode, Message, RunEnd, Summary, Tally};
 use jiff::Timestamp;
 
 /// The runs of one command so far.
 pub(super) struct Batch<'a> {
     app: &'a App,
+    executor: &'a Executor,
     kind: Action,
     started: Timestamp,
     tally: Tally,
@@ -24,44 +25,60 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Up to `planned` runs of a command that is `kind`.
+    /// Up to `planned` runs of a command that is `kind`, which this process does itself.
     pub fn new(app: &'a App, kind: Action, planned: usize) -> Self {
-        let started = Timestamp::now();
-        let total = Summary::new(kind, RunStatus::Completed, started);
-        let several = planned != 1;
-        Self { app, kind, started, tally: Tally::default(), codes: Vec::new(), several, total }
+        Self::with(app, &Executor::Here, kind, planned)
     }
 
-    /// Does one run, which is `work` (`backup of web01`) on `subject`, and tells how it ended.
-    /// After the user asked to stop, nothing begins any more.
-    pub fn run(
+    /// Up to `planned` runs of a command that is `kind`, done by `executor`.
+    pub fn with(app: &'a App, executor: &'a Executor, kind: Action, planned: usize) -> Self {
+        let started = Timestamp::now();
+        let total = Summary::new(kind, RunStatus::Completed, started);
+        let (tally, codes, several) = (Tally::default(), Vec::new(), planned != 1);
+        Self { app, executor, kind, started, tally, codes, several, total }
+    }
+
+    /// Does a task, and tells how it ended. After the user asked to stop, nothing begins any more.
+    pub fn run(&mut self, task: &Task) {
+        let executor = self.executor;
+        self.conclude(task, |app| executor.perform(app, task));
+    }
+
+    /// Does a task within this process by `work`, which may know more than the task says, such as
+    /// what the user agreed to.
+    pub fn run_here(&mut self, task: &Task, work: impl FnOnce(&Progress) -> RunResult) {
+        self.conclude(task, |app| Ok(Some(Executor::here(app, task.describe(), work))));
+    }
+
+    /// Tells how `work` ended; `None`: it goes on without being watched.
+    fn conclude(
         &mut self,
-        subject: &str,
-        work: String,
-        run: impl FnOnce(&Progress) -> RunResult,
-    ) -> bool {
+        task: &Task,
+        work: impl FnOnce(&App) -> Result<Option<RunEnd>, Failure>,
+    ) {
         if self.app.interrupt.requested() {
             self.codes.push(ExitCode::Interrupted);
-            return false;
+            return;
         }
-        let result = self.app.interrupt.work(|progress| {
-            let _watch = Watch::start(&self.app.output, work, progress);
-            run(progress)
-        });
-        match result {
-            Ok(summary) => {
+        let started = Timestamp::now();
+        match work(self.app) {
+            Ok(None) => self.codes.push(ExitCode::Interrupted),
+            Ok(Some(RunEnd { summary, exit, error: None })) => {
                 self.tell(&summary);
-                self.count(&summary, ExitCode::Done);
-                true
+                self.count(&summary, exit);
             }
-            Err(failed) => {
-                let mut failure = Failure::from(&failed.error);
+            Ok(Some(RunEnd { summary, exit, error: Some(error) })) => {
+                let mut failure = Failure::new(exit, error);
                 if self.several && failure.code != ExitCode::Interrupted {
-                    failure.message = format!("{subject}: {}", failure.message);
+                    failure.message = format!("{}: {}", task.subject(), failure.message);
                 }
-                self.tell_failed(&failure, &failed.summary);
-                self.count(&failed.summary, failure.code);
-                false
+                self.tell_failed(&failure, &summary);
+                self.count(&summary, failure.code);
+            }
+            Err(failure) => {
+                let mut summary = Summary::new(task.kind().into(), RunStatus::Failed, started);
+                summary.machine = task.machine(&self.app.settings).and_then(|it| it.parse().ok());
+                self.add_failed(task.subject(), failure, summary);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Checking the settings file.
 
-use super::failure::{Failure, settings_line, with_reasons};
+use super::failure::{Failure, settings_line};
 use super::output::Output;
 use crate::catalog::{RunStatus, check_local_folder};
-use crate::operations;
+use crate::operations::{self, with_reasons};
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
 use jiff::Timestamp;

@@ -4,23 +4,24 @@ use super::App;
 use super::args::CopyArgs;
 use super::batch::Batch;
 use super::failure::Failure;
-use crate::operations::{self, CopyOrder};
+use super::select;
+use crate::operations::{self, CopyOrder, Task};
 use crate::report::{Action, ExitCode};
 use jiff::tz::TimeZone;
 
 pub(super) fn copy(app: &App, args: CopyArgs) -> Result<ExitCode, Failure> {
     let CopyArgs { from, to, mut machines, point } = args;
-    let order = CopyOrder::new(&app.settings, &from, &to, point, TimeZone::system())?;
+    let point = point.as_deref().map(select::point);
+    let order = CopyOrder::new(&app.settings, &from, &to, point.clone(), TimeZone::system())?;
     if machines.is_empty() {
         machines = operations::machines_to_copy(&app.settings, &order)?;
     }
     machines.sort();
     machines.dedup();
-    let mut batch = Batch::new(app, Action::Copy, machines.len());
-    for machine in &machines {
-        batch.run(machine.as_str(), format!("copy of {machine}"), |progress| {
-            operations::copy_machine(&app.settings, &order, machine, progress)
-        });
+    let mut batch = Batch::with(app, app.executor()?, Action::Copy, machines.len());
+    for machine in machines {
+        let (from, to) = (order.from().clone(), order.to().clone());
+        batch.run(&Task::Copy { from, to, machine, point: point.clone(), zone: None });
     }
     Ok(batch.end())
 }

@@ -1,10 +1,11 @@
 //! `afterimage demo`.
 
-use super::failure::{Failure, with_reasons};
+use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use crate::catalog::RunStatus;
 use crate::demo;
+use crate::operations::with_reasons;
 use crate::report::{Action, ExitCode, Message, StepLine, Summary};
 use jiff::Timestamp;
 

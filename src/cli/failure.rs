@@ -1,9 +1,10 @@
 //! Why a command ends early, in the words of the library.
 
+use crate::client::ClientError;
 use crate::operations::OperationError;
+pub(super) use crate::operations::with_reasons;
 use crate::report::{ExitCode, SettingsLine};
 use crate::settings::{Problem, SettingsError};
-use std::error::Error;
 
 /// An error as it is told.
 #[derive(Debug)]
@@ -28,20 +29,6 @@ impl Failure {
 pub(super) fn settings_line(problem: Problem) -> SettingsLine {
     let Problem { line, column, message, hint, .. } = problem;
     SettingsLine { line, column, message, hint }
-}
-
-/// The message of an error, and those of its reasons that it does not hold already.
-pub(super) fn with_reasons(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut next = error.source();
-    while let Some(reason) = next {
-        let text = reason.to_string();
-        if !message.contains(&text) {
-            message += &format!(": {text}");
-        }
-        next = reason.source();
-    }
-    message
 }
 
 impl From<&OperationError> for Failure {
@@ -72,5 +59,16 @@ impl From<SettingsError> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(ExitCode::Failed, format!("{error:#}"))
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(report) | ClientError::NotFound(report) => {
+                Self { code: report.code, message: report.message, problems: report.problems }
+            }
+            other => Self::new(ExitCode::Failed, with_reasons(&other)),
+        }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::App;
 use super::batch::Batch;
-use super::failure::{Failure, with_reasons};
+use super::failure::Failure;
 use super::key_args::{AddArgs, KeyCommand, RotateArgs, Which};
 use super::{ask, prompt, select, tables, text};
 use crate::catalog::RunStatus;
 use crate::fsio::RealFileSystem;
-use crate::operations::{self, NewKey, OperationError, RemoveRequest};
+use crate::operations::{self, NewKey, OperationError, RemoveRequest, with_reasons};
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::store::{RecoveryKey, StoreError};
 use crate::units::Name;

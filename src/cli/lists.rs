@@ -2,11 +2,15 @@
 
 use super::App;
 use super::failure::Failure;
+use super::site::State;
 use super::tables;
 use crate::catalog::RunStatus;
 use crate::operations::{self, PointsReport};
 use crate::report::{Action, ExitCode, Message, Summary, Tally};
 use jiff::Timestamp;
+
+/// More than so many that are late are only counted.
+const LATE_TOLD_MAX: usize = 20;
 
 pub(super) fn points(app: &App, machine: Option<&str>) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
@@ -73,9 +77,16 @@ pub(super) fn status(app: &App) -> ExitCode {
     if !report.replicas.is_empty() {
         tables.push(tables::replicas(&report.replicas));
     }
+    let daemon = State::of(app);
+    let mut warnings = report.all_warnings();
+    if let Ok(Some(state)) = &daemon {
+        tables.insert(0, state.describe());
+        warnings.extend(state.warnings());
+    }
     app.output.result(&tables.join("\n\n"));
+    tell_late(app, &report.late());
     let complete = report.is_complete();
-    let warnings = report.all_warnings();
+    warnings.extend(daemon.as_ref().err().cloned());
     for warning in &warnings {
         app.output.warning(warning);
     }
@@ -85,9 +96,21 @@ pub(super) fn status(app: &App) -> ExitCode {
     for message in repositories.chain(machines).chain(replicas) {
         app.output.message(&message);
     }
+    if let Ok(Some(state)) = daemon {
+        state.tell(app);
+    }
     let status = if complete { RunStatus::Completed } else { RunStatus::Incomplete };
     let mut summary = Summary::new(Action::Status, status, started);
     summary.warnings = warnings;
     app.output.message(&Message::Summary(summary));
     if complete { ExitCode::Done } else { ExitCode::Incomplete }
+}
+
+fn tell_late(app: &App, late: &[String]) {
+    for line in late.iter().take(LATE_TOLD_MAX) {
+        app.output.warning(line);
+    }
+    if let more @ 1.. = late.len().saturating_sub(LATE_TOLD_MAX) {
+        app.output.warning(&format!("and {more} more; see `afterimage status --json`"));
+    }
 }

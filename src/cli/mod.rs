@@ -9,14 +9,21 @@ mod ask;
 mod batch;
 mod config;
 mod copy;
+mod daemon;
+mod daemon_args;
+mod daemon_tables;
+mod daemon_text;
 mod demo;
+mod executor;
 mod failure;
 mod generate;
+mod history;
 mod interrupt;
 mod key_args;
 mod keys;
 mod lists;
 mod log;
+mod metrics;
 mod output;
 mod pins;
 mod prompt;
@@ -25,30 +32,47 @@ mod repair;
 mod restore;
 mod runs;
 mod select;
+mod site;
 mod stats;
 mod tables;
 mod text;
+mod times;
 mod verify;
 mod watch;
+mod watcher;
 
 use crate::catalog::RunStatus;
-use crate::operations::{InitChoice, Reading};
+use crate::operations::InitChoice;
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
 use args::{
     BackupCommand, CatalogCommand, Cli, Command, ConfigCommand, PointsCommand, ReplicateCommand,
 };
 use clap::Parser;
+use executor::Executor;
 use failure::Failure;
 use interrupt::Interrupt;
 use output::Output;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What all commands work with.
 struct App {
     settings: Settings,
     output: Arc<Output>,
     interrupt: Interrupt,
+    no_daemon: bool,
+    executor: OnceLock<Executor>,
+}
+
+impl App {
+    /// Who does runs: chosen when it is first asked for.
+    fn executor(&self) -> Result<&Executor, Failure> {
+        if let Some(executor) = self.executor.get() {
+            return Ok(executor);
+        }
+        let chosen = Executor::choose(&self.settings, self.no_daemon)?;
+        Ok(self.executor.get_or_init(|| chosen))
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -87,21 +111,27 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Config { command: ConfigCommand::Check } => {
             return config::check(&cli.global.config, output);
         }
+        Command::Daemon { command: None } => return daemon::run(&cli.global.config, output),
         _ => {}
     }
     let settings = Settings::load(&cli.global.config)?;
     if cli.global.verbose > 0 {
         config::notices(&settings, output);
     }
-    let app = App { settings, output: Arc::clone(output), interrupt: Interrupt::install()? };
+    let app = App {
+        settings,
+        output: Arc::clone(output),
+        interrupt: Interrupt::install()?,
+        no_daemon: cli.global.no_daemon,
+        executor: OnceLock::new(),
+    };
     match cli.command {
         Command::Init { repositories, no_recovery_key } => {
             runs::init(&app, &repositories, InitChoice { recovery_key: !no_recovery_key })
         }
         Command::Key { command } => keys::run(&app, command),
         Command::Backup { command: BackupCommand::Now { machines, full_read, trust_changes } } => {
-            let reading = if full_read { Reading::Full } else { Reading::Changes };
-            runs::backup(&app, &machines, reading, trust_changes)
+            runs::backup(&app, &machines, full_read, trust_changes)
         }
         Command::Replicate { command: ReplicateCommand::Now { replicas, backup_first, adopt } } => {
             runs::replicate(&app, &replicas, backup_first, adopt)
@@ -115,6 +145,13 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         }
         Command::Prune(args) => prune::prune(&app, &args),
         Command::Status => Ok(lists::status(&app)),
+        Command::Metrics { to } => metrics::metrics(&app, to.as_deref()),
+        Command::Runs(args) => history::runs(&app, &args),
+        Command::Run { command } => history::run(&app, command),
+        Command::Schedule => site::schedule(&app),
+        Command::Pause(args) => site::pause(&app, &args),
+        Command::Resume(args) => site::resume(&app, &args),
+        Command::Daemon { command: Some(command) } => site::daemon(&app, &command),
         Command::Restore(args) => restore::restore(&app, args),
         Command::Gc { repositories } => runs::gc(&app, &repositories),
         Command::Stats(args) => stats::stats(&app, &args),
@@ -131,6 +168,7 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Config { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Daemon { command: None }
         | Command::Demo { .. } => Ok(ExitCode::Done),
     }
 }
@@ -165,6 +203,13 @@ impl Command {
             Self::Prune(_) => Action::Prune,
             Self::Replicate { .. } => Action::Replicate,
             Self::Status => Action::Status,
+            Self::Metrics { .. } => Action::Metrics,
+            Self::Runs(_) => Action::Runs,
+            Self::Run { .. } => Action::Run,
+            Self::Schedule => Action::Schedule,
+            Self::Pause(_) => Action::Pause,
+            Self::Resume(_) => Action::Resume,
+            Self::Daemon { .. } => Action::Daemon,
             Self::Restore(_) => Action::Restore,
             Self::Repair(_) => Action::Repair,
             Self::Verify(_) => Action::Verify,

@@ -4,17 +4,19 @@ use super::App;
 use super::args::PruneArgs;
 use super::ask;
 use super::batch::Batch;
+use super::executor::Executor;
 use super::failure::Failure;
 use super::{select, tables};
 use crate::catalog::RunStatus;
-use crate::operations::{self, OperationError, PrunePlan};
+use crate::operations::{self, OperationError, PrunePlan, Task};
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::units::{Name, format_bytes};
 use jiff::Timestamp;
 
 pub(super) fn prune(app: &App, args: &PruneArgs) -> Result<ExitCode, Failure> {
     let machines = select::names(&app.settings, "machine", &app.settings.machines, &args.machines)?;
-    let mut batch = Batch::new(app, Action::Prune, machines.len());
+    let executor = if args.dry_run { &Executor::Here } else { app.executor()? };
+    let mut batch = Batch::with(app, executor, Action::Prune, machines.len());
     for machine in &machines {
         let started = Timestamp::now();
         let planned = operations::plan_prune(&app.settings, machine);
@@ -26,9 +28,14 @@ pub(super) fn prune(app: &App, args: &PruneArgs) -> Result<ExitCode, Failure> {
             continue;
         }
         let confirmed = args.yes || is_confirmed(app, &planned);
-        batch.run(machine.as_str(), format!("prune of {machine}"), |progress| {
-            operations::prune(&app.settings, machine, planned, confirmed, progress)
-        });
+        let task = Task::Prune { machine: machine.clone(), yes: confirmed };
+        match executor {
+            // Exactly what was shown goes, or less.
+            Executor::Here => batch.run_here(&task, |progress| {
+                operations::prune(&app.settings, machine, planned, confirmed, progress)
+            }),
+            Executor::Daemon(_) => batch.run(&task),
+        }
     }
     Ok(batch.end())
 }

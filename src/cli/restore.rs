@@ -4,24 +4,28 @@ use super::App;
 use super::args::RestoreArgs;
 use super::ask;
 use super::batch::Batch;
+use super::executor::Executor;
 use super::failure::Failure;
 use super::text;
 use crate::catalog::RunStatus;
-use crate::operations::{PreparedRestore, RestoreRequest, prepare_restore};
+use crate::operations::{PreparedRestore, RestoreRequest, RestoreTask, Task, prepare_restore};
 use crate::report::{Action, ExitCode, Message, PlanLine, Summary};
 use crate::units::{format_bytes, format_count};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::path::PathBuf;
 
 pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
+    let executor = if args.dry_run { &Executor::Here } else { app.executor()? };
     let request = RestoreRequest {
         machine: args.machine,
         repository: args.repository,
         disk: args.disk,
         point: args.point,
         zone: TimeZone::system(),
-        to: args.to,
+        // The daemon works elsewhere, and what is told must not differ by that.
+        to: absolute(args.to)?,
         force: args.force,
         skip_damaged: args.skip_damaged,
     };
@@ -46,10 +50,31 @@ pub(super) fn restore(app: &App, args: RestoreArgs) -> Result<ExitCode, Failure>
     if overwrites && !args.yes {
         confirm(app, &describe(&prepared, &plan, started))?;
     }
-    let machine = prepared.point().machine;
-    let mut batch = Batch::new(app, Action::Restore, 1);
-    batch.run(machine.as_str(), format!("restore of {machine}"), |progress| prepared.run(progress));
+    let point = prepared.point();
+    let task = Task::Restore(RestoreTask {
+        machine: point.machine.to_string(),
+        repository: Some(point.repository.to_string()),
+        disk: request.disk,
+        // The one that was shown.
+        point: point.point.to_string(),
+        zone: None,
+        to: request.to,
+        force: request.force,
+        skip_damaged: request.skip_damaged,
+    });
+    let mut batch = Batch::with(app, executor, Action::Restore, 1);
+    match executor {
+        Executor::Here => batch.run_here(&task, |progress| prepared.run(progress)),
+        Executor::Daemon(_) => batch.run(&task),
+    }
     Ok(batch.end())
+}
+
+/// A path that means the same wherever a process works.
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(&path).map_err(|error| {
+        Failure::usage(format!("{} is no path: {error}; name one", path.display()))
+    })
 }
 
 /// What would be done, and what is known of the point.

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::select;
 use super::watch::Watch;
 use crate::catalog::RunStatus;
-use crate::operations::{self, InitChoice, OperationError, Reading};
+use crate::operations::{self, InitChoice, OperationError, Task};
 use crate::report::{Action, ExitCode, RecoveryKeyText, Summary};
 use crate::store::StoreError;
 use crate::units::Name;
@@ -15,26 +15,15 @@ use jiff::Timestamp;
 pub(super) fn backup(
     app: &App,
     typed: &[String],
-    reading: Reading,
+    full_read: bool,
     trust_changes: bool,
 ) -> Result<ExitCode, Failure> {
     let machines = select::names(&app.settings, "machine", &app.settings.machines, typed)?;
-    if trust_changes {
-        for machine in &machines {
-            operations::trust_changes(&app.settings, machine)?;
-        }
-    }
-    let mut batch = Batch::new(app, Action::Backup, machines.len());
-    for machine in &machines {
-        back_up(app, &mut batch, machine, reading);
+    let mut batch = Batch::with(app, app.executor()?, Action::Backup, machines.len());
+    for machine in machines {
+        batch.run(&Task::Backup { machine, full_read, trust_changes });
     }
     Ok(batch.end())
-}
-
-fn back_up(app: &App, batch: &mut Batch<'_>, machine: &Name, reading: Reading) -> bool {
-    batch.run(machine.as_str(), format!("backup of {machine}"), |progress| {
-        operations::backup_machine(&app.settings, machine, reading, progress)
-    })
 }
 
 pub(super) fn replicate(
@@ -45,15 +34,14 @@ pub(super) fn replicate(
 ) -> Result<ExitCode, Failure> {
     let replicas = select::names(&app.settings, "replica", &app.settings.replicas, typed)?;
     let machines = if backup_first { machines_of(app, &replicas) } else { Vec::new() };
-    let mut batch = Batch::new(app, Action::Replicate, machines.len() + replicas.len());
-    for machine in &machines {
+    let planned = machines.len() + replicas.len();
+    let mut batch = Batch::with(app, app.executor()?, Action::Replicate, planned);
+    for machine in machines {
         // A replica follows the newest point that there is, also when none was added.
-        back_up(app, &mut batch, machine, Reading::Changes);
+        batch.run(&Task::Backup { machine, full_read: false, trust_changes: false });
     }
-    for replica in &replicas {
-        batch.run(replica.as_str(), format!("replication to {replica}"), |progress| {
-            operations::replicate(&app.settings, replica, adopt, progress)
-        });
+    for replica in replicas {
+        batch.run(&Task::Replicate { replica, adopt });
     }
     Ok(batch.end())
 }
@@ -71,11 +59,9 @@ fn machines_of(app: &App, replicas: &[Name]) -> Vec<Name> {
 
 pub(super) fn gc(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
-    let mut batch = Batch::new(app, Action::Gc, names.len());
-    for name in &names {
-        batch.run(name.as_str(), format!("collection in {name}"), |progress| {
-            operations::gc(&app.settings, name, progress)
-        });
+    let mut batch = Batch::with(app, app.executor()?, Action::Gc, names.len());
+    for repository in names {
+        batch.run(&Task::Gc { repository });
     }
     Ok(batch.end())
 }
@@ -123,7 +109,7 @@ pub(super) fn catalogs(app: &App, typed: &[String], action: Action) -> Result<Ex
     for name in &names {
         let started = Timestamp::now();
         let done = app.interrupt.work(|progress| {
-            let _watch = Watch::start(&app.output, format!("catalog of {name}"), progress);
+            let _watch = Watch::of(&app.output, format!("catalog of {name}"), progress);
             match action {
                 Action::CatalogCheck => operations::catalog_check(&app.settings, name, progress),
                 _ => operations::catalog_rebuild(&app.settings, name, progress),

@@ -2,8 +2,10 @@
 
 use super::failure::Failure;
 use crate::operations::known;
+use crate::recover::PointChoice;
 use crate::settings::Settings;
 use crate::units::Name;
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
 /// The names of `table` that were typed, in that order and each once; all, if none was.
@@ -28,4 +30,14 @@ pub(super) fn names<T>(
         }
     }
     Ok(names)
+}
+
+/// A point as it was typed. A time that names no zone is one of the system's zone, which another
+/// process may not share: it becomes an instant.
+pub(super) fn point(typed: &str) -> String {
+    match PointChoice::parse(typed, &TimeZone::system()) {
+        Ok(PointChoice::At(instant)) => instant.to_string(),
+        // What is none is refused by whoever looks for it, in the words that were typed.
+        _ => typed.to_owned(),
+    }
 }

@@ -41,7 +41,7 @@ pub(super) fn stats(app: &App, args: &StatsArgs) -> Result<ExitCode, Failure> {
 
 fn measure(app: &App, name: &Name) -> Result<UsageReport, Failure> {
     let report = app.interrupt.work(|progress| {
-        let _watch = Watch::start(&app.output, format!("stats of {name}"), progress);
+        let _watch = Watch::of(&app.output, format!("stats of {name}"), progress);
         operations::repository_usage(&app.settings, name, progress)
     });
     Ok(report?)

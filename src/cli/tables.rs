@@ -4,8 +4,8 @@ use super::text;
 use crate::catalog::RunStatus;
 use crate::point::Consistency;
 use crate::report::{
-    KeySlotLine, LastRun, MachineStatus, PacksUsage, PointAt, PointLine, PruneDecision,
-    ReplicaStatus, RepositoryStatus, UsageLine, VerifiedLine,
+    KeySlotLine, LastRun, MachineStatus, ObjectiveLine, ObjectiveState, PacksUsage, PointAt,
+    PointLine, PruneDecision, ReplicaStatus, RepositoryStatus, UsageLine, VerifiedLine,
 };
 use crate::units::format_bytes;
 use comfy_table::{CellAlignment, Table, presets};
@@ -13,7 +13,7 @@ use comfy_table::{CellAlignment, Table, presets};
 const NONE: &str = "-";
 
 /// A table without lines; the columns in `right` hold numbers.
-fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+pub(super) fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().copied()).add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -26,7 +26,7 @@ fn render(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     lines.join("\n")
 }
 
-fn or_none(text: Option<String>) -> String {
+pub(super) fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.to_owned())
 }
 
@@ -158,10 +158,11 @@ pub(super) fn machines(machines: &[MachineStatus]) -> String {
             or_none(status.newest.as_ref().map(point_at)),
             or_none(status.newest.map(|newest| text::time(newest.time))),
             or_none(status.age_s.map(text::age)),
+            objective(status.objective.as_ref()),
             last_run(status.last_run.as_ref()),
         ]
     });
-    let header = ["MACHINE", "POINTS", "NEWEST", "TIME", "AGE", "LAST BACKUP"];
+    let header = ["MACHINE", "POINTS", "NEWEST", "TIME", "AGE", "RPO", "LAST BACKUP"];
     render(&header, &[1], rows.collect())
 }
 
@@ -179,10 +180,11 @@ pub(super) fn replicas(replicas: &[ReplicaStatus]) -> String {
             status.state.clone(),
             or_none(status.at.as_ref().map(point_at)),
             lag,
+            objective(status.objective.as_ref()),
             last_run(status.last_run.as_ref()),
         ]
     });
-    let header = ["REPLICA", "MACHINE", "STATE", "POINT", "LAG", "LAST REPLICATION"];
+    let header = ["REPLICA", "MACHINE", "STATE", "POINT", "LAG", "RPO", "LAST REPLICATION"];
     render(&header, &[], rows.collect())
 }
 
@@ -264,6 +266,21 @@ pub(super) fn usage_of_points(lines: &[UsageLine]) -> String {
     render(&header, &[3, 4, 5, 6, 7, 8, 9], rows.collect())
 }
 
+/// `met, 12m 04s of 1h 00m`.
+fn objective(line: Option<&ObjectiveLine>) -> String {
+    let Some(line) = line else { return NONE.to_owned() };
+    let word = match line.state {
+        ObjectiveState::Met => "met",
+        ObjectiveState::AtRisk => "at risk",
+        ObjectiveState::Missed => "missed",
+        ObjectiveState::Unknown => "unknown",
+    };
+    match line.lag_s {
+        Some(lag) => format!("{word}, {} of {}", text::age(lag), text::age(line.rpo_s)),
+        None => word.to_owned(),
+    }
+}
+
 fn point_at(at: &PointAt) -> String {
     text::point(at.sequence, at.point)
 }
@@ -272,7 +289,8 @@ fn last_run(run: Option<&LastRun>) -> String {
     let Some(run) = run else { return NONE.to_owned() };
     let word = match run.status {
         RunStatus::Queued => "waiting",
-        RunStatus::Running => "running or cut off",
+        RunStatus::Running if run.cut_off => "cut off",
+        RunStatus::Running => "running",
         RunStatus::Completed => "completed",
         RunStatus::Skipped => "skipped",
         RunStatus::Failed => "failed",

@@ -18,6 +18,11 @@ pub(super) fn age(seconds: u64) -> String {
     format_duration(Duration::from_secs(seconds))
 }
 
+/// `2h 05m`, of seconds as they are told to programs.
+pub(super) fn seconds(seconds: f64) -> String {
+    format_duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
 /// `#2 ab12cd34ef56`.
 pub(super) fn point(sequence: Sequence, id: PointId) -> String {
     format!("#{} {}", sequence.0, id.short())
@@ -76,11 +81,18 @@ pub(super) fn summary(summary: &Summary) -> String {
         Action::ConfigCheck
         | Action::Points
         | Action::Status
+        | Action::Metrics
         | Action::Stats
         | Action::Key
         | Action::Pin
         | Action::Generate
-        | Action::Demo => format!("{subject}: {detail}"),
+        | Action::Demo
+        | Action::Runs
+        | Action::Run
+        | Action::Schedule
+        | Action::Pause
+        | Action::Resume
+        | Action::Daemon => format!("{subject}: {detail}"),
     }
 }
 

@@ -5,7 +5,7 @@ use super::args::VerifyArgs;
 use super::batch::Batch;
 use super::failure::Failure;
 use super::{select, text};
-use crate::operations::{self, VerifyScope};
+use crate::operations::{Task, VerifyScope};
 use crate::report::{Action, ExitCode, Message};
 
 pub(super) fn verify(app: &App, args: &VerifyArgs) -> Result<ExitCode, Failure> {
@@ -22,33 +22,25 @@ pub(super) fn verify(app: &App, args: &VerifyArgs) -> Result<ExitCode, Failure> 
     };
     let typed = &args.repositories;
     let names = select::names(&app.settings, "repository", &app.settings.repositories, typed)?;
-    let mut batch = Batch::new(app, Action::Verify, names.len());
-    for name in &names {
-        batch.run(name.as_str(), format!("verification of {name}"), |progress| {
-            let tell = &mut |message| tell(app, &message);
-            operations::verify_whole(&app.settings, name, scope, progress, tell)
-        });
+    let mut batch = Batch::with(app, app.executor()?, Action::Verify, names.len());
+    for repository in names {
+        batch.run(&Task::VerifyRepository { repository, scope });
     }
     Ok(batch.end())
 }
 
 fn replicas(app: &App, typed: &[String]) -> Result<ExitCode, Failure> {
     let replicas = select::names(&app.settings, "replica", &app.settings.replicas, typed)?;
-    let mut batch = Batch::new(app, Action::Verify, replicas.len());
-    for replica in &replicas {
-        batch.run(replica.as_str(), format!("verification of {replica}"), |progress| {
-            operations::verify_replica(&app.settings, replica, progress)
-        });
+    let mut batch = Batch::with(app, app.executor()?, Action::Verify, replicas.len());
+    for replica in replicas {
+        batch.run(&Task::VerifyReplica { replica });
     }
     Ok(batch.end())
 }
 
 fn point(app: &App, machine: &str, point: &str) -> Result<ExitCode, Failure> {
-    let mut batch = Batch::new(app, Action::Verify, 1);
-    batch.run(machine, format!("verification of a point of {machine}"), |progress| {
-        let tell = &mut |message| tell(app, &message);
-        operations::verify_point(&app.settings, machine, point, progress, tell)
-    });
+    let mut batch = Batch::with(app, app.executor()?, Action::Verify, 1);
+    batch.run(&Task::VerifyPoint { machine: machine.to_owned(), point: select::point(point) });
     Ok(batch.end())
 }
 
@@ -57,6 +49,7 @@ pub(super) fn tell(app: &App, message: &Message) {
     match message {
         Message::Damage(line) => app.output.result(&text::damage(line)),
         Message::DamagedPoint(line) => app.output.result(&text::damaged_point(line)),
+        Message::Warning { message } => app.output.warning(message),
         _ => {}
     }
     app.output.message(message);

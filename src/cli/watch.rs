@@ -16,6 +16,9 @@ const MESSAGE_EVERY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 const TEMPLATE: &str = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 
+/// Tells bytes done and bytes to do, as far as they are known.
+pub(super) type Position = Box<dyn Fn() -> (u64, u64) + Send>;
+
 /// Tells how far a run is until it is dropped.
 pub(super) struct Watch {
     // Dropped first: the thread ends when nobody is left to send.
@@ -25,16 +28,22 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Watches `progress` of `work`, such as `backup of web01`.
-    pub fn start(output: &Arc<Output>, work: String, progress: &Arc<Progress>) -> Self {
+    pub fn of(output: &Arc<Output>, work: String, progress: &Arc<Progress>) -> Self {
+        let progress = Arc::clone(progress);
+        Self::start(output, work, Box::new(move || progress.position()), Instant::now())
+    }
+
+    /// Watches `work`, which began at `since`. `position` tells the bytes that are done, and those
+    /// that there are to do.
+    pub fn start(output: &Arc<Output>, work: String, position: Position, since: Instant) -> Self {
         let view = View::choose(output, &work);
         let Some(mut view) = view else { return Self { stop: None, thread: None } };
         let (stop, stopped) = bounded::<()>(0);
-        let (output, progress) = (Arc::clone(output), Arc::clone(progress));
+        let output = Arc::clone(output);
         let every = view.every();
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            let since = Instant::now();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
-                view.show(&output, &work, &progress, since.elapsed());
+                view.show(&output, &work, position(), since.elapsed());
             }
             view.end();
         });
@@ -83,8 +92,8 @@ impl View {
         }
     }
 
-    fn show(&mut self, output: &Output, work: &str, progress: &Progress, elapsed: Duration) {
-        let (done, total) = progress.position();
+    fn show(&mut self, output: &Output, work: &str, position: (u64, u64), elapsed: Duration) {
+        let (done, total) = position;
         // What was found to do last may have been done before the total was read.
         let (bytes_done, bytes_total) = (done.min(total), total);
         match self {

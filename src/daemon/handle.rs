@@ -37,7 +37,7 @@ pub enum DaemonError {
     Unavailable(String),
     /// An operation failed.
     #[error(transparent)]
-    Operation(#[from] OperationError),
+    Operation(OperationError),
     /// A local database failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),

@@ -107,6 +107,11 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug {
     /// Names in a folder, in no particular order.
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>>;
 
+    /// As [`FileSystem::list`], of which only the names are wanted: nothing is asked of each.
+    fn names(&self, path: &Path) -> Result<Vec<String>> {
+        Ok(self.list(path)?.into_iter().map(|entry| entry.name).collect())
+    }
+
     /// What a path leads to; `None` when nothing is there. Follows symbolic links.
     fn stat(&self, path: &Path) -> Result<Option<FileStat>>;
 

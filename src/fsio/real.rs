@@ -177,6 +177,13 @@ impl FileSystem for RealFileSystem {
         Ok(entries)
     }
 
+    fn names(&self, path: &Path) -> Result<Vec<String>> {
+        let error = |e| FileError::new("list", path, e);
+        let entries = std::fs::read_dir(path).map_err(error)?;
+        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        entries.map(|entry| entry.map(name).map_err(error)).collect()
+    }
+
     fn stat(&self, path: &Path) -> Result<Option<FileStat>> {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some(FileStat::of(&metadata))),

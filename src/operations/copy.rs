@@ -50,6 +50,18 @@ impl CopyOrder {
     }
 }
 
+impl CopyOrder {
+    /// The repository that has the points.
+    pub fn from(&self) -> &Name {
+        &self.from
+    }
+
+    /// The repository that gets them.
+    pub fn to(&self) -> &Name {
+        &self.to
+    }
+}
+
 /// All machines that have points in the repository to copy from.
 ///
 /// # Errors

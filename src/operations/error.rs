@@ -258,6 +258,7 @@ impl OperationError {
             Self::Gc(error) => error.is_permanent(),
             Self::Retain(error) => error.is_permanent(),
             Self::Copy(error) => error.is_permanent(),
+            Self::Catalog(error) if error.is_passing() => false,
             Self::Damaged { error, .. } => error.is_permanent(),
             other => match other.root() {
                 Root::Busy | Root::Cancelled => false,

@@ -12,9 +12,11 @@ mod damage;
 mod direct;
 mod error;
 mod find;
+mod followed;
 mod gc;
 mod keys;
 mod limits;
+mod objectives;
 mod open;
 mod points;
 mod prune;
@@ -41,16 +43,19 @@ pub use keys::{
     recover_key, remove_key, repair_key_index, rotate_key,
 };
 pub use limits::{limit_bandwidth, stand_back};
+pub use objectives::{
+    Coming, Durable, Feed, Judgement, LiveFacts, ObjectiveBook, ObjectiveFacts, account, judge,
+};
 pub use open::{OpenRepository, open_repository, workers};
 pub use points::{pin_point, unpin_point};
 pub use prune::{PrunePlan, plan_prune, prune, prune_frees};
-pub use reasons::CatalogProblem;
+pub use reasons::{CatalogProblem, with_reasons};
 pub use repair::{RepairOptions, repair_repository};
 pub use replicate::replicate;
 pub use repository::{CHUNK_BYTES_DEFAULT, InitChoice, Initialised, init};
 pub use restore::{PreparedRestore, RestoreRequest, prepare_restore};
-pub use run::{FailedRun, RunResult};
-pub use status::{PointsReport, StatusReport, repository_points, status};
+pub use run::{FailedRun, RunResult, run_end};
+pub use status::{PointsReport, StatusReport, repository_points, status, status_live};
 pub use task::{Needs, RestoreTask, Task, perform};
 pub use usage::{UsageReport, repository_usage};
 pub use verify::verify_replica;

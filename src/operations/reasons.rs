@@ -1,6 +1,21 @@
 //! Reasons within the errors of operations.
 
 use crate::units::InvalidName;
+use std::error::Error;
+
+/// The message of an error, and those of its reasons that it does not hold already.
+pub fn with_reasons(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut next = error.source();
+    while let Some(reason) = next {
+        let text = reason.to_string();
+        if !message.contains(&text) {
+            message += &format!(": {text}");
+        }
+        next = reason.source();
+    }
+    message
+}
 
 /// Why a local catalog cannot be relied on.
 #[derive(Debug, thiserror::Error)]

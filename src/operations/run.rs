@@ -1,13 +1,13 @@
 //! A run: its identity, its durable record, and the summary that comes of it.
 
-use super::OperationError;
+use super::{OperationError, with_reasons};
 use crate::catalog::{
     CatalogError, History, RunKind, RunLock, RunOrigin, RunOutcome, RunRecord, RunStatus,
 };
 use crate::destination::PointRef;
 use crate::point::Point;
-use crate::progress::{Progress, Step};
-use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, Summary};
+use crate::progress::Progress;
+use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, RunEnd, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
 use crate::units::{Name, RunId};
@@ -33,6 +33,29 @@ impl FailedRun {
 
 /// How a run ended.
 pub type RunResult = Result<Summary, Box<FailedRun>>;
+
+/// How a run ended, as whoever asked for it is told: the same whoever did it.
+pub fn run_end(result: RunResult) -> RunEnd {
+    match result {
+        Ok(summary) => {
+            let exit = match summary.status {
+                RunStatus::Incomplete => ExitCode::Incomplete,
+                _ => ExitCode::Done,
+            };
+            RunEnd { summary: Box::new(summary), exit, error: None }
+        }
+        Err(failed) => {
+            let FailedRun { error, summary } = *failed;
+            let exit = error.exit_code();
+            let error = match &summary.reason {
+                // Who stopped it, which the error does not know.
+                Some(reason) if exit == ExitCode::Interrupted => reason.clone(),
+                _ => with_reasons(&error),
+            };
+            RunEnd { summary: Box::new(summary), exit, error: Some(error) }
+        }
+    }
+}
 
 /// What a run is about.
 #[derive(Debug, Clone)]
@@ -109,6 +132,15 @@ impl Done {
         Self { reason: Some(reason.to_owned()), ..Self::new(RunStatus::Skipped) }
     }
 
+    /// A run that was stopped tells who wanted that.
+    fn say_who_stopped_it(&mut self, progress: &Progress) {
+        let is_stopped =
+            self.error.as_ref().is_some_and(|it| it.exit_code() == ExitCode::Interrupted);
+        if let (true, Some(reason)) = (is_stopped, progress.stop_reason()) {
+            self.reason = Some(format!("{}; nothing was acknowledged", reason.text));
+        }
+    }
+
     fn failed(error: OperationError) -> Self {
         let reason = Some(error.to_string());
         Self { reason, error: Some(error), ..Self::new(RunStatus::Failed) }
@@ -152,7 +184,13 @@ pub(super) fn execute(
         }
     };
     let mut diary = Diary::open(settings, running(id, &about, started));
-    let mut done = work(id).unwrap_or_else(Done::failed);
+    // Without a record that it began, a run that was queued would be done again after a crash.
+    let refused = if progress.run().is_some() { diary.failed.take() } else { None };
+    let mut done = match refused {
+        Some(error) => Done::failed(error.into()),
+        None => work(id).unwrap_or_else(Done::failed),
+    };
+    done.say_who_stopped_it(progress);
     let mut summary = Summary::new(about.kind.into(), done.status, started);
     summary.run = Some(id);
     summary.repository = about.repository;
@@ -161,7 +199,7 @@ pub(super) fn execute(
     summary.counts = progress.counts();
     summary.duration_s = clock.elapsed().as_secs_f64();
     summary.warnings = std::mem::take(&mut done.warnings);
-    diary.end(&summary, &done, progress.steps());
+    diary.end(&summary, &done, progress);
     summary.warnings.splice(0..0, diary.warnings);
     conclude(summary, done)
 }
@@ -188,23 +226,41 @@ fn running(id: RunId, about: &About, started: Timestamp) -> RunRecord {
     RunRecord { id, kind, repository, machine, replica, started, origin, outcome }
 }
 
+/// Whether doing the same again may help. What somebody stopped is not wanted, unless it was only
+/// put off.
+fn may_retry(error: &OperationError, progress: &Progress) -> bool {
+    match error.exit_code() {
+        ExitCode::Interrupted => progress.stop_reason().is_some_and(|it| it.is_postponed),
+        _ => !error.is_permanent(),
+    }
+}
+
 /// The record of one run in the history, as far as that can be written.
 struct Diary {
     history: Option<History>,
     record: RunRecord,
     warnings: Vec<String>,
+    /// Why there is no record of its beginning.
+    failed: Option<CatalogError>,
     /// Tells others that the run is under way.
     _lock: Option<RunLock>,
 }
 
 impl Diary {
     fn open(settings: &Settings, record: RunRecord) -> Self {
-        let mut diary = Self { history: None, record, warnings: Vec::new(), _lock: None };
-        match diary.begin(settings) {
+        let mut diary =
+            Self { history: None, record, warnings: Vec::new(), failed: None, _lock: None };
+        let begun = diary.begin(settings).and_then(|(history, lock)| {
+            history.put(&diary.record)?;
+            Ok((history, lock))
+        });
+        match begun {
             Ok((history, lock)) => (diary.history, diary._lock) = (Some(history), Some(lock)),
-            Err(error) => diary.warn(&error),
+            Err(error) => {
+                diary.warn(&error);
+                diary.failed = Some(error);
+            }
         }
-        diary.write();
         diary
     }
 
@@ -218,12 +274,13 @@ impl Diary {
         Ok((history, lock))
     }
 
-    fn end(&mut self, summary: &Summary, done: &Done, steps: Vec<Step>) {
+    fn end(&mut self, summary: &Summary, done: &Done, progress: &Progress) {
         let exit = match (&done.error, done.status) {
             (Some(error), _) => error.exit_code(),
             (None, RunStatus::Incomplete) => ExitCode::Incomplete,
             (None, _) => ExitCode::Done,
         };
+        let may_retry = done.error.as_ref().is_some_and(|error| may_retry(error, progress));
         self.record.outcome = RunOutcome {
             status: done.status,
             ended: Some(summary.ended),
@@ -232,8 +289,9 @@ impl Diary {
             reason: done.reason.clone().or_else(|| done.error.as_ref().map(ToString::to_string)),
             detail: done.detail.clone(),
             exit: Some(exit.into()),
+            may_retry,
             warnings: summary.warnings.clone(),
-            steps,
+            steps: progress.steps(),
         };
         self.write();
     }

@@ -2,13 +2,16 @@
 
 use super::error::known;
 use super::find::point_lines;
+use super::followed::{Known, Points};
+use super::objectives::{LiveFacts, objective_lines};
 use super::open::open_repository;
 use super::{OpenRepository, OperationError, damage, points, replicate};
-use crate::catalog::{History, RunKind, RunRecord};
-use crate::destination::{ReplicaRecord, State, Superblock};
+use crate::catalog::{Catalog, Distrust, History, NewestPoint, RunFacts};
+use crate::destination::{ReplicaRecord, Superblock};
 use crate::fsio::{FileSystem, RealFileSystem};
-use crate::point::Point;
-use crate::report::{LastRun, MachineStatus, PointAt, PointLine, ReplicaStatus, RepositoryStatus};
+use crate::report::{
+    MachineStatus, ObjectiveLine, ObjectiveState, PointLine, ReplicaStatus, RepositoryStatus,
+};
 use crate::settings::{ReplicaSettings, RepositorySettings, Settings};
 use crate::units::{Name, RepositoryId};
 use jiff::Timestamp;
@@ -32,6 +35,8 @@ pub struct StatusReport {
     pub machines: Vec<MachineStatus>,
     /// Replicas.
     pub replicas: Vec<ReplicaStatus>,
+    /// What is known of the runs of everything.
+    pub runs: Vec<RunFacts>,
     /// What could not be found out.
     pub warnings: Vec<String>,
 }
@@ -42,6 +47,22 @@ impl StatusReport {
         self.warnings.is_empty()
             && self.repositories.iter().all(|r| r.reachable && r.damages.is_empty())
             && self.replicas.iter().all(|replica| replica.problem.is_none())
+    }
+
+    /// What is late, or will be: why, and what to do.
+    pub fn late(&self) -> Vec<String> {
+        let machines = self.machines.iter().map(|it| ("machine", &it.machine, &it.objective));
+        let replicas = self.replicas.iter().map(|it| ("replica", &it.replica, &it.objective));
+        let late = machines.chain(replicas).filter_map(|(what, name, objective)| {
+            let line = objective.as_ref()?;
+            let word = match line.state {
+                ObjectiveState::Missed => "late",
+                ObjectiveState::AtRisk => "at risk of being late",
+                ObjectiveState::Met | ObjectiveState::Unknown => return None,
+            };
+            Some(format!("{what} {name} is {word}: {}", line.reason.as_deref().unwrap_or_default()))
+        });
+        late.collect()
     }
 
     /// Everything that is not as it should be, in words.
@@ -82,83 +103,87 @@ pub fn repository_points(
 /// The state of everything. What cannot be reached is told as that; nothing is waited for or
 /// locked.
 pub fn status(settings: &Settings, now: Timestamp) -> StatusReport {
+    status_live(settings, now, &LiveFacts::default())
+}
+
+/// As [`status`], with what a daemon knows besides.
+pub fn status_live(settings: &Settings, now: Timestamp, live: &LiveFacts) -> StatusReport {
     let mut warnings = Vec::new();
-    let history = match History::open(&settings.state_dir) {
-        Ok(history) => Some(history),
-        Err(error) => {
-            warnings.push(format!("the last runs are not known: {error}"));
-            None
-        }
-    };
-    let last = |kind, machine: &Name, replica: Option<&Name>| {
-        let found = history.as_ref()?.last(kind, machine, replica).ok().flatten();
-        found.map(last_run)
-    };
-    let distrust = settings.machines.keys().filter_map(|machine| {
-        let tracking = history.as_ref()?.tracking(machine).ok()?;
-        let disks = tracking.into_iter().filter_map(|(disk, tracking)| {
-            let since = tracking.distrust?.since;
-            Some(format!(
-                "machine {machine}, disk {disk}: what is told of its changes is not believed since \
-                 {since}, when it told of too few; every backup reads all of it, until `afterimage \
-                 backup now {machine} --trust-changes`"
-            ))
-        });
-        Some(disks.collect::<Vec<_>>())
+    let history = History::open(&settings.state_dir);
+    let runs = history
+        .as_ref()
+        .map_err(ToString::to_string)
+        .and_then(|history| history.run_facts().map_err(|error| error.to_string()));
+    let runs = runs.unwrap_or_else(|error| {
+        warnings.push(format!("the last runs are not known: {error}"));
+        Vec::new()
     });
-    let distrust: Vec<String> = distrust.flatten().collect();
-    let mut points: BTreeMap<&Name, Vec<Point>> = BTreeMap::new();
+    let history = history.ok();
     let mut repositories = Vec::new();
+    let mut opened = BTreeMap::new();
     for (name, place) in &settings.repositories {
-        let (status, found) = repository_status(settings, place);
+        let (status, found) = repository_status(settings, place, history.as_ref());
         repositories.push(status);
-        points.extend(found.map(|found| (name, found)));
+        opened.extend(found.map(|found| (name, found)));
     }
-    let machines = settings.machines.values().map(|machine| {
-        let own = points.get(&machine.repository).map(|all| of_machine(all, &machine.name));
-        let newest = own.as_ref().and_then(|own| own.last()).map(|point| PointAt::from(*point));
-        MachineStatus {
-            machine: machine.name.clone(),
-            repository: machine.repository.clone(),
-            points: own.map(|own| own.len()),
-            age_s: newest.map(|newest| seconds_between(newest.time, now)),
-            newest,
-            last_run: last(RunKind::Backup, &machine.name, None),
-        }
+    let points = opened.iter_mut().map(|(name, (open, newest))| {
+        let newest = std::mem::take(newest);
+        (*name, Points { catalog: &open.catalog, newest })
     });
-    let machines = machines.collect();
-    let replicas = settings.replicas.values().map(|replica| {
-        let repository = settings.machines.get(&replica.machine).map(|m| &m.repository);
-        let own = repository.and_then(|name| points.get(name));
-        let own = own.map(|all| of_machine(all, &replica.machine));
-        let mut status = replica_status(settings, replica, own.as_deref());
-        status.last_run = last(RunKind::Replicate, &replica.machine, Some(&replica.name));
-        status
+    let known = Known::new(settings, points.collect(), history.as_ref(), &runs, now);
+    let machines = settings.machines.values().map(|machine| known.machine(machine)).collect();
+    let replicas = settings.replicas.values().map(|replica| known.replica(replica)).collect();
+    warnings.extend(distrusted(settings, history.as_ref()));
+    let mut report = StatusReport { repositories, machines, replicas, runs, warnings };
+    add_objectives(settings, &mut report, live, history.as_ref(), now);
+    report
+}
+
+/// Tells of each machine and replica that has an objective how well it is met.
+fn add_objectives(
+    settings: &Settings,
+    report: &mut StatusReport,
+    live: &LiveFacts,
+    history: Option<&History>,
+    now: Timestamp,
+) {
+    // A history that cannot be read is a warning of its own.
+    let open = history.and_then(|it| it.open_objectives().ok()).unwrap_or_default();
+    let lines = objective_lines(settings, report, live, &open, &BTreeMap::new(), now);
+    let mut lines: BTreeMap<(Name, Option<Name>), ObjectiveLine> = lines
+        .into_iter()
+        .map(|line| ((line.machine.clone(), line.replica.clone()), line))
+        .collect();
+    for status in &mut report.machines {
+        status.objective = lines.remove(&(status.machine.clone(), None));
+    }
+    for status in &mut report.replicas {
+        let key = (status.machine.clone(), Some(status.replica.clone()));
+        status.objective = lines.remove(&key);
+    }
+}
+
+/// What is to be said of disks whose source is not believed.
+fn distrusted(settings: &Settings, history: Option<&History>) -> Vec<String> {
+    let found = history.and_then(|history| history.distrusted().ok()).unwrap_or_default();
+    let known = found.into_iter().filter(|(machine, ..)| settings.machines.contains_key(machine));
+    let text = known.map(|(machine, disk, Distrust { since, .. })| {
+        format!(
+            "machine {machine}, disk {disk}: what is told of its changes is not believed since \
+             {since}, when it told of too few; every backup reads all of it, until `afterimage \
+             backup now {machine} --trust-changes`"
+        )
     });
-    let replicas = replicas.collect();
-    warnings.extend(distrust);
-    StatusReport { repositories, machines, replicas, warnings }
+    text.collect()
 }
 
-/// The points of a machine, the oldest first.
-fn of_machine<'p>(points: &'p [Point], machine: &Name) -> Vec<&'p Point> {
-    points.iter().filter(|point| &point.manifest.machine == machine).collect()
-}
-
-fn last_run(record: RunRecord) -> LastRun {
-    let RunRecord { id, started, outcome, .. } = record;
-    LastRun { run: id, status: outcome.status, started, reason: outcome.reason }
-}
-
-fn seconds_between(earlier: Timestamp, later: Timestamp) -> u64 {
-    // A clock that was set back makes nothing older than new.
-    u64::try_from(later.as_second() - earlier.as_second()).unwrap_or(0)
-}
+type OpenWithNewest = (OpenRepository, BTreeMap<Name, NewestPoint>);
 
 fn repository_status(
     settings: &Settings,
     place: &RepositorySettings,
-) -> (RepositoryStatus, Option<Vec<Point>>) {
+    history: Option<&History>,
+) -> (RepositoryStatus, Option<OpenWithNewest>) {
     let mut status = RepositoryStatus {
         repository: place.name.clone(),
         path: place.path.display().to_string(),
@@ -168,11 +193,12 @@ fn repository_status(
         packs: None,
         packs_bytes: None,
         free_bytes: RealFileSystem.free_bytes(&place.path).ok(),
+        damaged_points: 0,
         damages: Vec::new(),
         problem: None,
     };
-    match look_into(settings, &place.name, &mut status) {
-        Ok(points) => (status, Some(points)),
+    match look_into(settings, &place.name, history, &mut status) {
+        Ok(found) => (status, Some(found)),
         Err(error) => {
             status.problem = Some(error.to_string());
             (status, None)
@@ -183,35 +209,36 @@ fn repository_status(
 fn look_into(
     settings: &Settings,
     name: &Name,
+    history: Option<&History>,
     status: &mut RepositoryStatus,
-) -> Result<Vec<Point>, OperationError> {
+) -> Result<OpenWithNewest, OperationError> {
     let open: OpenRepository = open_repository(settings, name)?;
     let report = open.catalog.sync(&open.repository)?;
-    let packs = open.repository.list_packs()?;
-    let points = open.catalog.points(None)?;
+    let newest = open.catalog.newest_points()?;
+    let id = open.repository.header().id;
     status.reachable = true;
-    status.id = Some(open.repository.header().id);
-    status.points = Some(points.len());
-    status.packs = Some(packs.len());
-    status.packs_bytes = Some(packs.iter().map(|(_, bytes)| bytes).sum());
+    status.id = Some(id);
+    status.points = Some(newest.values().map(|newest| newest.count).sum());
+    status.packs = Some(report.packs);
+    status.packs_bytes = Some(report.packs_bytes);
     status.damages = report.damages.iter().map(ToString::to_string).collect();
-    status.damages.extend(damaged_points(settings, name, open.repository.header().id, &points));
-    Ok(points)
+    let damaged = damaged_points(&open.catalog, name, id, history)?;
+    status.damaged_points = damaged.len();
+    status.damages.extend(damaged);
+    Ok((open, newest))
 }
 
 /// Points of which a verification found damage, in words.
 fn damaged_points(
-    settings: &Settings,
+    catalog: &Catalog,
     name: &Name,
     id: RepositoryId,
-    points: &[Point],
-) -> Vec<String> {
+    history: Option<&History>,
+) -> Result<Vec<String>, OperationError> {
     // A history that cannot be read is a warning of its own.
-    let verified = History::open(&settings.state_dir)
-        .and_then(|history| history.verified_points(id))
-        .unwrap_or_default();
+    let found = history.and_then(|history| history.damaged_points(id).ok()).unwrap_or_default();
+    let points = catalog.points_named(found.keys().copied())?;
     let damaged = points.iter().filter_map(|point| {
-        let found = verified.get(&point.id).filter(|found| !found.is_good)?;
         let manifest = &point.manifest;
         Some(format!(
             "point {} #{} ({}) cannot be restored in full, by the verification of {}; run \
@@ -219,34 +246,10 @@ fn damaged_points(
             manifest.machine,
             manifest.sequence.0,
             point.id.short(),
-            found.time
+            found.get(&point.id)?.time
         ))
     });
-    damaged.collect()
-}
-
-fn replica_status(
-    settings: &Settings,
-    replica: &ReplicaSettings,
-    points: Option<&[&Point]>,
-) -> ReplicaStatus {
-    let mut status = ReplicaStatus {
-        replica: replica.name.clone(),
-        machine: replica.machine.clone(),
-        state: "unknown".to_owned(),
-        at: None,
-        lag_points: None,
-        lag_s: None,
-        direct: false,
-        last_run: None,
-        problem: None,
-    };
-    match record(settings, replica) {
-        Ok(None) => status.state = "never seeded".to_owned(),
-        Ok(Some(record)) => describe_state(&record, points, &mut status),
-        Err(error) => status.problem = Some(error.to_string()),
-    }
-    status
+    Ok(damaged.collect())
 }
 
 pub(super) fn record(
@@ -259,25 +262,4 @@ pub(super) fn record(
     }
     let record = Superblock::read_only(&RealFileSystem, &path, &replica.name);
     Ok(Some(record.map_err(crate::replay::ReplayError::from)?))
-}
-
-fn describe_state(record: &ReplicaRecord, points: Option<&[&Point]>, status: &mut ReplicaStatus) {
-    let (state, at) = (&record.state, record.state.point());
-    status.state = state.word().to_owned();
-    status.at = Some(at.into());
-    status.direct = record.direct.is_some();
-    // While it is seeded it holds no point that anything could be behind.
-    if matches!(state, State::Seeding { .. }) {
-        return;
-    }
-    let Some(points) = points else { return };
-    // A capture has no number among the points, and may be newer than all of them.
-    let is_newer = |point: &&&Point| match status.direct {
-        true => point.manifest.time > at.time,
-        false => point.manifest.sequence > at.sequence,
-    };
-    let newer = points.iter().filter(is_newer);
-    status.lag_points = Some(newer.count());
-    let newest = points.last().map(|point| point.manifest.time);
-    status.lag_s = newest.map(|newest| seconds_between(at.time, newest));
 }

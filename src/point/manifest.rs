@@ -24,7 +24,9 @@ const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DISKS_MAX: usize = 1024;
 
 /// How well the content of a point fits together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Consistency {
     /// As after a power cut at that instant.

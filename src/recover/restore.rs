@@ -255,6 +255,7 @@ pub fn restore(
     }
     let mut restored = Restored { paths: Vec::new(), missing: Vec::new() };
     for item in &plan.items {
+        progress.step(format!("write {}", item.name));
         let missing = match item.kind {
             TargetKind::Image => {
                 restore_image(fs, repository, index, (plan.point, item), options, progress)?

@@ -50,6 +50,7 @@ pub(super) fn seed(
         progress.add_total(disk.size_bytes);
     }
     for ((spec, disk), existing) in specs.iter().zip(&point.manifest.disks).zip(existing) {
+        progress.step(format!("copy disk {}", disk.name));
         let (target, is_fresh) = ready(session, spec, existing, disk.size_bytes)?;
         let mode = if is_fresh { CopyMode::Fresh } else { CopyMode::Repair };
         let options = CopyOptions { mode, workers: request.workers, damaged: Damaged::Fail };

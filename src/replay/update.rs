@@ -77,6 +77,7 @@ pub fn replicate(
     progress: &Progress,
 ) -> Result<Replicated, ReplayError> {
     let _shared = repository.lock_for_reading(&format!("replication to {}", session.replica))?;
+    progress.step("look into the repository");
     session.damages = catalog.sync(repository)?.damages;
     let newest = catalog
         .newest_point(request.machine)?
@@ -124,6 +125,7 @@ pub fn replicate(
         Plan::Replay { from } => {
             let workers = request.workers;
             let delta = Delta { repository, index: catalog, from: &from, to: &newest, workers };
+            progress.step("compare the points");
             let planned = match delta.plan(progress) {
                 Err(error) if error.is_damage() && delta.is_target_readable()? => {
                     drop(targets);
@@ -175,6 +177,7 @@ fn replay(
     progress.add_changed(needs.data_bytes);
     let (path, id) = (session.home.journal(), record.replica_id);
     let stage = Stage { fs: &session.fs, path: &path, replica_id: id, targets };
+    progress.step("write the journal");
     let journal = stage.run(delta, regions, progress)?;
     let (from, to) = (point_ref(delta.from), point_ref(delta.to));
     commit(session, record, targets, Commit { from, to, journal, direct: None }, progress)
@@ -211,6 +214,7 @@ pub(super) fn commit(
         let state = State::Applying { from, to, journal };
         superblock.store(ReplicaRecord { state, direct, ..record })?;
     }
+    progress.step("write the standby");
     let written = session.redo(targets)?;
     progress.add_written(written);
     Ok(())

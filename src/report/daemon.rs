@@ -1,7 +1,7 @@
 //! What is told of a daemon and of runs: records, live runs, events, pauses, objectives.
 
 use super::{ExitCode, Message, Summary};
-use crate::catalog::{RunKind, RunRecord, RunStatus, RunTrigger};
+use crate::catalog::{ObjectiveState, ObjectiveSubject, RunKind, RunRecord, RunStatus, RunTrigger};
 use crate::progress::Counts;
 use crate::units::{Name, PointId, RunId};
 use jiff::Timestamp;
@@ -324,22 +324,6 @@ pub struct DueLine {
     pub held: Option<String>,
 }
 
-/// How well an objective is met.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectiveState {
-    /// It is met.
-    Met,
-    /// It is met, and will not be for long.
-    AtRisk,
-    /// It is not met.
-    Missed,
-    /// It cannot be told.
-    Unknown,
-}
-
 /// How well the recovery point objective of a machine or replica is met.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, ToSchema)]
 pub struct ObjectiveLine {
@@ -368,6 +352,13 @@ pub struct ObjectiveLine {
     /// For how much of the last thirty days it was met, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compliance_percent: Option<f64>,
+}
+
+impl ObjectiveLine {
+    /// What has the objective.
+    pub fn subject(&self) -> ObjectiveSubject {
+        ObjectiveSubject { machine: self.machine.clone(), replica: self.replica.clone() }
+    }
 }
 
 /// The daemon itself.

@@ -79,7 +79,7 @@ pub struct DamagedPointLine {
 }
 
 /// What of a disk, or of a file of the definition, cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct MissingDisk {
     /// Its name.
     pub disk: Name,
@@ -90,7 +90,7 @@ pub struct MissingDisk {
 }
 
 /// What the last verification that counts says of a point.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct VerifiedLine {
     /// When.
     pub time: Timestamp,

@@ -1,6 +1,6 @@
 //! Points, plans and the state of things.
 
-use super::VerifiedLine;
+use super::{ObjectiveLine, VerifiedLine};
 use crate::catalog::{PointVerified, RunStatus};
 use crate::point::{Consistency, Point};
 use crate::store::{SlotKind, SlotLabel};
@@ -32,7 +32,7 @@ pub struct StepLine {
 }
 
 /// A recovery point.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PointLine {
     /// The repository that has it, by its name in the settings.
     pub repository: Name,
@@ -67,7 +67,7 @@ pub struct PointLine {
 }
 
 /// A pin of a point.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PinLine {
     /// Why, in the user's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,7 +138,7 @@ impl PointLine {
 }
 
 /// A disk of a point.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct DiskLine {
     /// Its name.
     pub name: Name,
@@ -147,7 +147,9 @@ pub struct DiskLine {
 }
 
 /// A point, in short.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct PointAt {
     /// Its name.
     pub point: PointId,
@@ -158,21 +160,24 @@ pub struct PointAt {
 }
 
 /// The last run of its kind.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct LastRun {
     /// The run.
     pub run: RunId,
-    /// How it ended; `running` may also mean that it was cut off.
+    /// How it ended, or how far it is.
     pub status: RunStatus,
     /// When it began.
     pub started: Timestamp,
     /// Why it failed or was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether its process died before it ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_off: bool,
 }
 
 /// The state of a machine.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct MachineStatus {
     /// The machine.
     pub machine: Name,
@@ -190,10 +195,13 @@ pub struct MachineStatus {
     /// The last backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// How well its objective is met, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveLine>,
 }
 
 /// The state of a replica.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ReplicaStatus {
     /// The replica.
     pub replica: Name,
@@ -213,16 +221,26 @@ pub struct ReplicaStatus {
     /// How much older it is than the newest point, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_s: Option<u64>,
+    /// Bytes that changed in these points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bytes: Option<u64>,
     /// The last replication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// How well its objective is met, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveLine>,
     /// Why its state is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// The state of a repository.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct RepositoryStatus {
     /// Its name in the settings.
     pub repository: Name,
@@ -245,6 +263,9 @@ pub struct RepositoryStatus {
     /// What is free where it is, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
+    /// How many points cannot be restored in full, as far as verifications found.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub damaged_points: usize,
     /// Packs and points that cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damages: Vec<String>,
@@ -289,7 +310,7 @@ pub struct PlanLine {
 }
 
 /// Something in the settings file that is wrong, or that the user should know.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct SettingsLine {
     /// Line, from 1.
     pub line: usize,

@@ -9,9 +9,10 @@ mod lines;
 mod summary;
 mod usage;
 
+pub use crate::catalog::ObjectiveState;
 pub use daemon::{
-    DaemonStatus, DueLine, Event, EventKind, LiveRun, NotifyTestLine, ObjectiveLine,
-    ObjectiveState, PauseLine, ReloadReport, RunDetail, RunEnd, RunLine, RunStep,
+    DaemonStatus, DueLine, Event, EventKind, LiveRun, NotifyTestLine, ObjectiveLine, PauseLine,
+    ReloadReport, RunDetail, RunEnd, RunLine, RunStep,
 };
 pub use damage::{DamageLine, DamagedPointLine, MissingDisk, PointLabel, VerifiedLine};
 pub use exit::ExitCode;
@@ -68,6 +69,11 @@ pub enum Message {
     NotifyTest(NotifyTestLine),
     /// Something that is right in the settings, but does less than may be expected.
     Notice(SettingsLine),
+    /// Something that the user should know.
+    Warning {
+        /// In words.
+        message: String,
+    },
     /// An error; on standard error.
     ExitError(ErrorReport),
 }

@@ -8,7 +8,9 @@ use crate::units::{Name, PointId, RunId, Sequence, SlotId};
 use zeroize::Zeroizing;
 
 /// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// A repository was created.
@@ -27,6 +29,8 @@ pub enum Action {
     Points,
     /// The state of everything was told.
     Status,
+    /// Metrics were told.
+    Metrics,
     /// A catalog was built anew.
     CatalogRebuild,
     /// A catalog was compared with its repository.
@@ -49,6 +53,18 @@ pub enum Action {
     Generate,
     /// The demonstration ran.
     Demo,
+    /// Runs were listed.
+    Runs,
+    /// A run was shown or asked to stop.
+    Run,
+    /// It was told what runs next.
+    Schedule,
+    /// Something was paused.
+    Pause,
+    /// Something goes on that was paused.
+    Resume,
+    /// The daemon was shown or told something.
+    Daemon,
 }
 
 impl From<RunKind> for Action {
@@ -67,7 +83,7 @@ impl From<RunKind> for Action {
 }
 
 /// How a run ended; with `runs`, how all runs of a command did.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Summary {
     /// The run, where there is a record of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +127,7 @@ pub struct Summary {
     pub slot: Option<SlotId>,
     /// A new recovery key. It is told here and nowhere else, once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub recovery_key: Option<RecoveryKeyText>,
     /// What the user should know although it did not stop the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -192,7 +209,17 @@ impl<'de> serde::Deserialize<'de> for RecoveryKeyText {
 }
 
 /// How many runs ended how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 pub struct Tally {
     /// All was done.
     pub completed: usize,
@@ -228,7 +255,7 @@ impl Tally {
 }
 
 /// What differs on a disk.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct DifferingDisk {
     /// The disk.
     pub disk: Name,
@@ -239,7 +266,9 @@ pub struct DifferingDisk {
 }
 
 /// A range of a disk, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct Range {
     /// First byte.
     pub start: u64,

@@ -4,7 +4,9 @@ use crate::units::{Name, PointId, Sequence};
 use jiff::Timestamp;
 
 /// What is told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum UsageScope {
     /// A whole repository.
@@ -16,7 +18,7 @@ pub enum UsageScope {
 }
 
 /// What something costs.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct UsageLine {
     /// What is told of.
     pub scope: UsageScope,
@@ -58,7 +60,9 @@ pub struct UsageLine {
 }
 
 /// What the packs of a repository hold besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct PacksUsage {
     /// All packs.
     pub packs_bytes: u64,

@@ -4,21 +4,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::api::ApiDraft;
+use super::daemon::DaemonDraft;
 use super::findings::{Findings, quoted};
+use super::limits::LimitSettings;
 use super::machine::MachineDraft;
 use super::named::DiskDraft;
+use super::notify::NotifyDraft;
 use super::page::{NOWHERE, Span};
 use super::reader::{Located, nearest};
 use super::replica::ReplicaDraft;
 use super::repository::RepositoryDraft;
+use super::slots;
 use super::values::normalised;
 use crate::units::Name;
 
 /// All parts of the file, in its order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Drafts {
     pub(super) state_dir: Option<Located<PathBuf>>,
-    pub(super) timezone: String,
+    pub(super) daemon: DaemonDraft,
+    pub(super) limits: LimitSettings,
+    pub(super) api: Option<ApiDraft>,
+    pub(super) notify: NotifyDraft,
     pub(super) repositories: Vec<RepositoryDraft>,
     pub(super) machines: Vec<MachineDraft>,
     pub(super) replicas: Vec<ReplicaDraft>,
@@ -51,7 +59,9 @@ pub(super) fn check(drafts: &Drafts, findings: &mut Findings<'_>) {
     let repositories = claim_repositories(&drafts.repositories, findings);
     check_beside_repositories(drafts, &repositories, findings);
     let sources = claim_sources(&drafts.machines, findings);
-    claim_targets(&drafts.replicas, &sources, &repositories, findings);
+    let targets = claim_targets(&drafts.replicas, &sources, &repositories, findings);
+    check_written_files(&drafts.daemon, &repositories, [&sources, &targets], findings);
+    slots::check(drafts, findings);
 }
 
 fn check_references(drafts: &Drafts, findings: &mut Findings<'_>) {
@@ -226,18 +236,31 @@ fn check_beside_repositories(drafts: &Drafts, repositories: &Claims, findings: &
             findings.wrong_hint(&dir.at, message, ONLY_OURS);
         }
     }
-    for repository in &drafts.repositories {
-        let Some(secret) = &repository.secret else { continue };
+    for (what, secret) in secrets(drafts) {
         if let Some(outer) = holder(repositories, &normalised(&secret.value)) {
-            let message = format!(
-                "the key of repository `{}` is inside {}",
-                repository.name.value, outer.what
-            );
+            let message = format!("{what} is inside {}", outer.what);
             let hint =
                 "whoever gets a copy of that directory could read everything: keep keys elsewhere";
             findings.wrong_hint(&secret.at, message, hint);
         }
     }
+}
+
+/// Files that hold secrets, each with what it is for messages.
+fn secrets(drafts: &Drafts) -> Vec<(String, &Located<PathBuf>)> {
+    let keys = drafts.repositories.iter().filter_map(|repository| {
+        let what = format!("the key of repository `{}`", repository.name.value);
+        Some((what, repository.secret.as_ref()?))
+    });
+    let api = drafts
+        .api
+        .iter()
+        .filter_map(|api| Some(("the key of the API's certificate".to_owned(), api.key.as_ref()?)));
+    let webhooks = drafts.notify.webhooks.iter().filter_map(|webhook| webhook.secret.as_ref());
+    let webhooks = webhooks.map(|secret| ("the secret of a webhook".to_owned(), secret));
+    let mails = drafts.notify.mails.iter().filter_map(|mail| mail.secret.as_ref());
+    let mails = mails.map(|secret| ("the password of a mail server".to_owned(), secret));
+    keys.chain(api).chain(webhooks).chain(mails).collect()
 }
 
 /// The sources by path. The same one may serve two machines, but not one machine twice.
@@ -270,7 +293,7 @@ fn claim_targets(
     sources: &Claims,
     repositories: &Claims,
     findings: &mut Findings<'_>,
-) {
+) -> Claims {
     let mut claims = Claims::new();
     for replica in replicas {
         let owner = format!("replica `{}`", replica.name.value);
@@ -293,6 +316,31 @@ fn claim_targets(
                     claims.insert(path, Claim { what, at: target.at.clone() });
                 }
             }
+        }
+    }
+    claims
+}
+
+/// What the daemon writes must be neither a disk nor in a repository.
+fn check_written_files(
+    daemon: &DaemonDraft,
+    repositories: &Claims,
+    disks: [&Claims; 2],
+    findings: &mut Findings<'_>,
+) {
+    let socket = Some((&daemon.settings.socket, &daemon.socket_at));
+    let metrics = daemon.settings.metrics_file.as_ref().zip(daemon.metrics_file_at.as_ref());
+    for (key, place) in [("socket", socket), ("metrics_file", metrics)] {
+        // Where the default is, `state_dir` is checked.
+        let Some((path, at)) = place.filter(|(_, at)| **at != NOWHERE) else { continue };
+        let normal = normalised(path);
+        if let Some(disk) = disks.iter().find_map(|claims| claims.get(&normal)) {
+            let line = findings.line(&disk.at);
+            let message = format!("`{key}` would overwrite {}", disk.what);
+            findings.wrong_hint(at, message, format!("the disk is on line {line}"));
+        } else if let Some(outer) = holder(repositories, &normal) {
+            let message = format!("`{key}` is inside {}", outer.what);
+            findings.wrong_hint(at, message, ONLY_OURS);
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Findings<'t> {
     broken_lines: BTreeSet<usize>,
     /// From this line on, nothing was understood.
     lost_from_line: usize,
+    /// Parts of the text that are shown nowhere.
+    hidden: Vec<Span>,
 }
 
 impl<'t> Findings<'t> {
@@ -59,12 +61,18 @@ impl<'t> Findings<'t> {
             incomplete: false,
             broken_lines: BTreeSet::new(),
             lost_from_line: usize::MAX,
+            hidden: Vec::new(),
         }
     }
 
     /// Line of an offset, from 1.
     pub(super) fn line(&self, at: &Span) -> usize {
         self.page.line(at.start)
+    }
+
+    /// What stands at `at` may be a secret: no excerpt shows it.
+    pub(super) fn hide(&mut self, at: &Span) {
+        self.hidden.push(at.clone());
     }
 
     /// Something is wrong at `at`.
@@ -142,7 +150,7 @@ impl<'t> Findings<'t> {
         let page = self.page;
         let problems = self.found.into_iter().map(|finding| {
             let (line, column) = page.position(finding.at.start);
-            let excerpt = page.excerpt(&finding.at);
+            let excerpt = page.excerpt(&finding.at, &self.hidden);
             Problem { line, column, message: finding.message, hint: finding.hint, excerpt }
         });
         (problems.collect(), self.left_out)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::findings::{Findings, quoted, ticked};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
-use super::timing::{MissedPolicy, RetrySettings, TimingSettings};
+use super::timing::{self, TimingDraft};
 use super::types::{
     DiskSettings, HookSettings, LibvirtSettings, MachineSettings, Schedule, SourceSettings,
 };
@@ -26,6 +26,8 @@ pub(super) struct MachineDraft {
     pub(super) name: Located<Name>,
     pub(super) repository: Option<Located<Name>>,
     pub(super) schedule: Option<Located<Schedule>>,
+    pub(super) timing: TimingDraft,
+    pub(super) rpo: Option<Located<Duration>>,
     pub(super) keep: Option<Located<Keep>>,
     pub(super) disks: DisksDraft<SourceSettings>,
     timezone: String,
@@ -48,14 +50,8 @@ impl MachineDraft {
             name: self.name.value,
             repository: self.repository?.value,
             schedule: self.schedule.map(|schedule| schedule.value),
-            rpo: None,
-            timing: TimingSettings {
-                timezone: self.timezone.clone(),
-                allowed: Vec::new(),
-                missed: MissedPolicy::default(),
-                jitter: Duration::ZERO,
-                retry: RetrySettings::default(),
-            },
+            timing: self.timing.settings,
+            rpo: self.rpo.map(|rpo| rpo.value),
             timezone: self.timezone,
             keep: self.keep.map(|keep| keep.value),
             lock_days: self.lock_days,
@@ -78,7 +74,9 @@ pub(super) fn read(
     let hint = "say where its backups go, such as repository = \"main\"";
     let repository = named::reference(&mut reader, "repository", hint, findings);
     let timezone = context.zone(&mut reader, findings);
-    let schedule = context.schedule(&mut reader, &timezone, findings);
+    let schedule = context.schedule(&mut reader, "schedule", &timezone, findings);
+    let timing = timing::read(&mut reader, &timezone, context, findings);
+    let rpo = timing::rpo(&mut reader, findings);
     let keep = reader.field("keep").and_then(|field| {
         let value = keep(&field, findings)?;
         Some(Located { value, at: field.key_at })
@@ -116,6 +114,8 @@ pub(super) fn read(
         name,
         repository,
         schedule,
+        timing,
+        rpo,
         keep,
         disks,
         timezone,

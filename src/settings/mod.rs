@@ -12,6 +12,7 @@ mod daemon;
 mod findings;
 mod limits;
 mod machine;
+mod mail;
 mod named;
 mod notices;
 mod notify;
@@ -20,11 +21,15 @@ mod problem;
 mod reader;
 mod replica;
 mod repository;
+mod slots;
 mod source;
 mod syntax;
+mod times;
 mod timing;
 mod types;
+mod upkeep;
 mod values;
+mod webhook;
 
 pub use api::{ApiSettings, ApiTlsSettings};
 pub use daemon::{
@@ -33,6 +38,7 @@ pub use daemon::{
 pub use limits::LimitSettings;
 pub use notify::{
     MailSecurity, MailSettings, NotifyKind, NotifySettings, ReportSettings, WebhookSettings,
+    WebhookUrl,
 };
 pub use problem::{Problem, SettingsError, SettingsErrors};
 pub use timing::{MissedPolicy, RetrySettings, TimingSettings};
@@ -158,7 +164,12 @@ fn read_drafts(mut root: TableReader<'_>, folder: &Path, findings: &mut Findings
         .field("timezone")
         .and_then(|field| values::timezone(&field, findings))
         .unwrap_or_else(|| TIMEZONE_LOCAL.to_owned());
-    let context = Context { folder, timezone: timezone.clone() };
+    let daemon = daemon::read(&mut root, state_dir.as_ref(), folder, findings);
+    let (missed, retry) = (daemon.settings.missed, daemon.settings.retry);
+    let context = Context { folder, timezone, missed, retry };
+    let limits = limits::read(&mut root, &context.timezone, findings);
+    let api = api::read(&mut root, folder, findings);
+    let notify = notify::read(&mut root, &context, findings);
 
     let repositories = named::tables(&mut root, "repository", findings);
     let machines = named::tables(&mut root, "machine", findings);
@@ -175,7 +186,10 @@ fn read_drafts(mut root: TableReader<'_>, folder: &Path, findings: &mut Findings
 
     Drafts {
         state_dir,
-        timezone,
+        daemon,
+        limits,
+        api,
+        notify,
         repositories: repositories
             .into_iter()
             .map(|(name, reader)| repository::read(name, reader, &context, findings))
@@ -210,15 +224,17 @@ fn finish(
         let settings = draft.into_settings()?;
         Some((settings.name.clone(), settings))
     });
-    let state_dir = drafts.state_dir?.value;
     Some(Settings {
         file,
         fingerprint,
-        daemon: DaemonSettings::with_socket(state_dir.join(SOCKET_NAME)),
-        limits: LimitSettings { timezone: drafts.timezone, read: Vec::new(), network: Vec::new() },
-        api: None,
-        notify: NotifySettings::default(),
-        state_dir,
+        daemon: drafts.daemon.settings,
+        limits: drafts.limits,
+        api: match drafts.api {
+            Some(draft) => Some(draft.settings?),
+            None => None,
+        },
+        notify: drafts.notify.into_settings()?,
+        state_dir: drafts.state_dir?.value,
         repositories: repositories.collect::<Option<_>>()?,
         machines: machines.collect::<Option<_>>()?,
         replicas: replicas.collect::<Option<_>>()?,

@@ -1,9 +1,11 @@
-//! The three groups of the file: `[repository.NAME]`, `[machine.NAME]` and `[replica.NAME]`.
+//! The parts of the file: those that have names, such as `[machine.NAME]`, and those that have none,
+//! such as `[daemon]`.
 
 use std::path::Path;
 
 use super::findings::{Findings, ticked};
 use super::reader::{Field, Located, TableReader};
+use super::timing::{MissedPolicy, RetrySettings};
 use super::types::{PlaceKind, Schedule};
 use super::values;
 use crate::units::Name;
@@ -15,26 +17,45 @@ pub(super) struct Context<'c> {
     pub(super) folder: &'c Path,
     /// Zone of machines and replicas that name none.
     pub(super) timezone: String,
+    /// What becomes of times that passed, where a part does not say.
+    pub(super) missed: MissedPolicy,
+    /// What follows when a run fails, where a part does not say.
+    pub(super) retry: RetrySettings,
 }
 
 impl Context<'_> {
-    /// The zone of a machine or replica: its own if it names one.
+    /// The zone of a part of the file: its own if it names one.
     pub(super) fn zone(&self, reader: &mut TableReader<'_>, findings: &mut Findings<'_>) -> String {
         let own = reader.field("timezone").and_then(|field| values::timezone(&field, findings));
         own.unwrap_or_else(|| self.timezone.clone())
     }
 
-    /// The schedule of a machine or replica in `zone`, and where it stands.
+    /// The schedule that `key` gives, in `zone`, and where it stands.
     pub(super) fn schedule(
         &self,
         reader: &mut TableReader<'_>,
+        key: &'static str,
         zone: &str,
         findings: &mut Findings<'_>,
     ) -> Option<Located<Schedule>> {
-        let field = reader.field("schedule")?;
+        let field = reader.field(key)?;
         let value = values::schedule(&field, zone, findings)?;
         Some(Located { value, at: field.key_at })
     }
+}
+
+/// A reader of the table `[KEY]`, when it is there.
+pub(super) fn section<'a>(
+    root: &mut TableReader<'a>,
+    key: &'static str,
+    findings: &mut Findings<'_>,
+) -> Option<TableReader<'a>> {
+    let field = root.field(key)?;
+    let header = format!("[{key}]");
+    let mut reader = field.table(header.clone(), &header, findings)?;
+    // What is missing is missing below the header.
+    reader.at = field.key_at;
+    Some(reader)
 }
 
 /// Readers of the tables `[GROUP.NAME]`, with their names.
@@ -44,7 +65,8 @@ pub(super) fn tables<'a>(
     findings: &mut Findings<'_>,
 ) -> Vec<(Located<Name>, TableReader<'a>)> {
     let Some(field) = root.field(group) else { return Vec::new() };
-    let example = format!("[{group}.{}]", example_name(group));
+    let header = header(group);
+    let example = format!("[{header}.{}]", example_name(group));
     let Some(names) = field.table(String::new(), &example, findings) else {
         // What the group would have held is not missing, it is unread.
         findings.set_incomplete();
@@ -53,7 +75,7 @@ pub(super) fn tables<'a>(
     let entries = names.entries();
     // Without a name, the keys of one part look like parts: one message is enough.
     if let Some((key, _)) = entries.iter().find(|(_, value)| value.get_ref().as_table().is_none()) {
-        let message = format!("{} stands in [{group}] without a name", ticked(key.get_ref()));
+        let message = format!("{} stands in [{header}] without a name", ticked(key.get_ref()));
         findings.wrong_hint(
             &key.span(),
             message,
@@ -79,10 +101,20 @@ pub(super) fn tables<'a>(
     found
 }
 
+/// What stands before the name in the header of a group.
+fn header(group: &'static str) -> &'static str {
+    match group {
+        "webhook" => "notify.webhook",
+        "mail" => "notify.mail",
+        _ => group,
+    }
+}
+
 fn example_name(group: &str) -> &'static str {
     match group {
         "repository" => "main",
         "machine" => "web01",
+        "webhook" | "mail" => "ops",
         _ => "web01-standby",
     }
 }

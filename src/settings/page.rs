@@ -43,17 +43,25 @@ impl<'t> Page<'t> {
     }
 
     /// The line that holds the start of `span`, and under it a line that marks the span.
-    /// Characters that could disturb a terminal are replaced; a long line is cut.
-    pub(super) fn excerpt(&self, span: &Span) -> String {
+    /// Characters that could disturb a terminal, and all that is `hidden`, are replaced; a long line
+    /// is cut.
+    pub(super) fn excerpt(&self, span: &Span, hidden: &[Span]) -> String {
         let (line, column) = self.position(span.start);
         let (start, text) = self.line_text(line);
         let skip = match text.chars().nth(EXCERPT_CHARS_MAX) {
             Some(_) => (column - 1).saturating_sub(EXCERPT_CHARS_BEFORE),
             None => 0,
         };
-        let mut rest = text.chars().skip(skip);
+        let line_end = start + text.len();
+        let hidden: Vec<&Span> =
+            hidden.iter().filter(|span| span.start < line_end && start < span.end).collect();
+        let shown_as = |(at, c): (usize, char)| {
+            let is_hidden = hidden.iter().any(|span| span.contains(&(start + at)));
+            if is_hidden { '*' } else { printable(c) }
+        };
+        let mut rest = text.char_indices().skip(skip);
         let mut shown = String::from(if skip > 0 { "…" } else { "" });
-        shown.extend(rest.by_ref().take(EXCERPT_CHARS_MAX).map(printable));
+        shown.extend(rest.by_ref().take(EXCERPT_CHARS_MAX).map(shown_as));
         if rest.next().is_some() {
             shown.push('…');
         }
@@ -97,8 +105,8 @@ mod tests {
         assert_eq!(page.position(0), (1, 1));
         assert_eq!(page.position(7), (2, 1));
         assert_eq!(page.position(12), (2, 5));
-        assert_eq!(page.excerpt(&(12..16)), "ü = \"é\" # x\n    ^^^");
-        assert_eq!(page.excerpt(&(21..21)), "\n^");
+        assert_eq!(page.excerpt(&(12..16), &[]), "ü = \"é\" # x\n    ^^^");
+        assert_eq!(page.excerpt(&(21..21), &[]), "\n^");
         assert_eq!(page.position(1000), (4, 5));
     }
 
@@ -109,9 +117,15 @@ mod tests {
     }
 
     #[test]
+    fn an_excerpt_shows_nothing_that_is_hidden() {
+        let page = Page::new("first\nurl = \"é\", x = 1");
+        assert_eq!(page.excerpt(&(18..19), &[12..16]), "url = ***, x = 1\n           ^");
+    }
+
+    #[test]
     fn an_excerpt_is_short_and_harmless() {
         let long = format!("{} = \u{1b}[31m{}", "k".repeat(300), "v".repeat(300));
-        let excerpt = Page::new(&long).excerpt(&(303..900));
+        let excerpt = Page::new(&long).excerpt(&(303..900), &[]);
         assert!(!excerpt.contains('\u{1b}'), "{excerpt}");
         assert!(excerpt.lines().all(|line| line.chars().count() <= EXCERPT_CHARS_MAX + 2));
         assert!(excerpt.contains("= \u{fffd}[31mvvv"), "{excerpt}");

@@ -19,6 +19,9 @@ pub(super) struct Located<T> {
 /// Keys that TOML takes for those of the table above, when they are written below its header.
 const TOP_KEYS: [&str; 2] = ["state_dir", "timezone"];
 
+/// Keys that hold secrets in other programs' files. Here they stand in files of their own.
+const SECRET_KEYS: [&str; 5] = ["secret", "password", "passphrase", "token", "key"];
+
 /// A table that is being read. [`Self::finish`] must be called, or unknown keys go unnoticed.
 #[derive(Debug)]
 pub(super) struct TableReader<'a> {
@@ -82,13 +85,20 @@ impl<'a> TableReader<'a> {
 
     /// Reports the keys that nobody asked for and those that are missing.
     pub(super) fn finish(mut self, findings: &mut Findings<'_>) {
-        for (key, _) in self.entries() {
+        for (key, value) in self.entries() {
             let given: &str = key.get_ref();
             if self.known.contains(&given) {
                 continue;
             }
+            let is_secret = SECRET_KEYS.contains(&given.to_lowercase().as_str());
+            if is_secret {
+                findings.hide(&value.span());
+            }
             let message = format!("unknown key {} in {}", ticked(given), self.what);
             let hint = match nearest(given, &self.known) {
+                Some(near) if is_secret && near.ends_with("_file") => {
+                    format!("write it into a file, and name that: {near} = \"…\"")
+                }
                 Some(near) => {
                     // The key is not missing: it is the misspelt one.
                     self.missing.retain(|(missing, _)| *missing != near);

@@ -7,8 +7,10 @@ use super::findings::{Findings, quoted};
 use super::named::{self, Context, DiskWords, DisksDraft};
 use super::reader::{Field, Located, TableReader};
 use super::source;
-use super::timing::{MissedPolicy, RetrySettings, TimingSettings};
-use super::types::{PlaceKind, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, Trigger};
+use super::timing::{self, TimingDraft};
+use super::types::{
+    PlaceKind, ReplicaDiskSettings, ReplicaMode, ReplicaSettings, Schedule, Trigger,
+};
 use super::values;
 use crate::units::Name;
 
@@ -35,10 +37,12 @@ pub(super) struct ReplicaDraft {
     pub(super) machine: Option<Located<Name>>,
     /// The trigger and where it stands; of the default one, where the replica begins.
     pub(super) trigger: Option<Located<Trigger>>,
+    pub(super) timing: TimingDraft,
+    pub(super) rpo: Option<Located<Duration>>,
+    pub(super) verify: Option<Located<Schedule>>,
     pub(super) disks: DisksDraft<Target>,
     pub(super) journal_dir: Option<Located<PathBuf>>,
     mode: ReplicaMode,
-    timezone: String,
 }
 
 impl ReplicaDraft {
@@ -53,15 +57,9 @@ impl ReplicaDraft {
             name: self.name.value,
             machine: self.machine?.value,
             trigger: self.trigger?.value,
-            rpo: None,
-            verify: None,
-            timing: TimingSettings {
-                timezone: self.timezone,
-                allowed: Vec::new(),
-                missed: MissedPolicy::default(),
-                jitter: Duration::ZERO,
-                retry: RetrySettings::default(),
-            },
+            timing: self.timing.settings,
+            rpo: self.rpo.map(|rpo| rpo.value),
+            verify: self.verify.map(|verify| verify.value),
             mode: self.mode,
             disks: disks.collect::<Option<_>>()?,
             journal_dir: self.journal_dir.map(|dir| dir.value),
@@ -77,7 +75,11 @@ pub(super) fn read(
 ) -> ReplicaDraft {
     let hint = "say which machine it follows, such as machine = \"web01\"";
     let machine = named::reference(&mut reader, "machine", hint, findings);
-    let trigger = trigger(&mut reader, context, findings);
+    let zone = context.zone(&mut reader, findings);
+    let trigger = trigger(&mut reader, &zone, context, findings);
+    let timing = timing::read(&mut reader, &zone, context, findings);
+    let rpo = timing::rpo(&mut reader, findings);
+    let verify = context.schedule(&mut reader, "verify", &zone, findings);
     // Where it is wrong there are findings, and the default is never used.
     let mode = reader.field("mode").and_then(|field| mode(&field, findings));
     let mode = mode.unwrap_or(ReplicaMode::Backup);
@@ -88,15 +90,7 @@ pub(super) fn read(
         target(field, context, findings)
     });
     reader.finish(findings);
-    ReplicaDraft {
-        name,
-        machine,
-        trigger,
-        disks,
-        journal_dir,
-        mode,
-        timezone: context.timezone.clone(),
-    }
+    ReplicaDraft { name, machine, trigger, timing, rpo, verify, disks, journal_dir, mode }
 }
 
 fn target(
@@ -132,13 +126,13 @@ fn export(mut reader: TableReader<'_>, findings: &mut Findings<'_>) -> Option<Lo
 
 fn trigger(
     reader: &mut TableReader<'_>,
+    zone: &str,
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<Located<Trigger>> {
     let trigger_field = reader.field("trigger");
     let schedule_at = reader.has("schedule");
-    let zone = context.zone(reader, findings);
-    let schedule = context.schedule(reader, &zone, findings);
+    let schedule = context.schedule(reader, "schedule", zone, findings);
     match (trigger_field, schedule_at) {
         (Some(_), Some(at)) => {
             let message = format!("{} has both a `trigger` and a `schedule`", reader.what);

@@ -1,13 +1,13 @@
 //! Reads `[repository.NAME]`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
+use super::daemon::PARALLEL_MAX;
 use super::findings::{Findings, quoted};
 use super::named::Context;
 use super::reader::{Field, Located, TableReader};
-use super::timing::{MissedPolicy, RetrySettings, TimingSettings};
-use super::types::{EncryptionSettings, RepositorySettings, UpkeepSettings};
+use super::types::{EncryptionSettings, RepositorySettings};
+use super::upkeep::{self, UpkeepDraft};
 use super::{COMPRESSION_LEVELS, values};
 use crate::units::Name;
 
@@ -28,6 +28,7 @@ pub(super) struct RepositoryDraft {
     pub(super) path: Option<Located<PathBuf>>,
     /// The key or pass phrase file.
     pub(super) secret: Option<Located<PathBuf>>,
+    pub(super) upkeep: UpkeepDraft,
     /// `None` when something is wrong.
     pub(super) settings: Option<RepositorySettings>,
 }
@@ -54,6 +55,9 @@ pub(super) fn read(
         Some(field) => field.whole_number(GC_FILL_PERCENT, findings),
         None => Some(GC_FILL_PERCENT_DEFAULT),
     };
+    let runs = reader.field("runs");
+    let runs = runs.and_then(|field| field.whole_number(1..=PARALLEL_MAX, findings));
+    let upkeep = upkeep::read(&mut reader, context, findings);
     reader.finish(findings);
 
     let secret = encryption.as_ref().and_then(|found| found.secret.clone());
@@ -66,25 +70,13 @@ pub(super) fn read(
                 chunk_bytes,
                 compression_level,
                 gc_fill_percent,
-                runs: None,
-                upkeep: UpkeepSettings {
-                    prune: None,
-                    gc: None,
-                    verify: None,
-                    verify_percent: 1,
-                    timing: TimingSettings {
-                        timezone: context.timezone.clone(),
-                        allowed: Vec::new(),
-                        missed: MissedPolicy::default(),
-                        jitter: Duration::ZERO,
-                        retry: RetrySettings::default(),
-                    },
-                },
+                runs,
+                upkeep: upkeep.settings(),
             })
         }
         _ => None,
     };
-    RepositoryDraft { name, path, secret, settings }
+    RepositoryDraft { name, path, secret, upkeep, settings }
 }
 
 fn directory(

@@ -258,7 +258,8 @@ fn check_cron(text: &str) -> Result<(), String> {
     }
 }
 
-fn cron(text: &str) -> Result<croner::Cron, ()> {
+/// The parsed form of an expression.
+pub(super) fn cron(text: &str) -> Result<croner::Cron, ()> {
     let years = croner::parser::Year::Disallowed;
     croner::parser::CronParser::builder().year(years).build().parse(text).map_err(|_| ())
 }

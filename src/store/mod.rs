@@ -11,6 +11,7 @@ mod keyring;
 mod keys;
 mod layout;
 mod lease;
+mod listing;
 mod opening;
 mod pack;
 mod reader;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::chunk::{CutParameters, Cutter};
 use crate::fsio::{self, FileKind, FileLock, FileSystem, LockMode, OpenMode};
-use crate::units::{Name, PackName, PointId, RepositoryId, RunId};
+use crate::units::{Name, PackName, RepositoryId, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub struct InitOptions<'a> {
 /// An open repository.
 #[derive(Debug)]
 pub struct Repository {
-    fs: Arc<dyn FileSystem>,
+    pub(super) fs: Arc<dyn FileSystem>,
     layout: Layout,
     header: Header,
     keys: Keys,
@@ -291,39 +291,6 @@ impl Repository {
             keys: self.keys.clone(),
             compression_level: self.compression_level,
         }
-    }
-
-    /// Names of all packs, with their lengths in bytes. Files with other names are ignored.
-    ///
-    /// # Errors
-    /// When a folder cannot be listed.
-    pub fn list_packs(&self) -> Result<Vec<(PackName, u64)>, StoreError> {
-        let mut packs = Vec::new();
-        for folder in self.fs.list(&self.layout.packs())? {
-            if folder.kind != FileKind::Directory {
-                continue;
-            }
-            for entry in self.fs.list(&self.layout.packs().join(&folder.name))? {
-                // Only the one text form of a name, in the folder that it belongs to.
-                let is_in_place = entry.name.get(..2) == Some(folder.name.as_str())
-                    && !entry.name.bytes().any(|byte| byte.is_ascii_uppercase());
-                if let Some(name) = entry.name.parse().ok().filter(|_| is_in_place) {
-                    packs.push((name, entry.len_bytes));
-                }
-            }
-        }
-        packs.sort_unstable();
-        Ok(packs)
-    }
-
-    /// Names of all points, in no particular order. Files with other names are ignored.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn list_points(&self) -> Result<Vec<PointId>, StoreError> {
-        let entries = self.fs.list(&self.layout.points())?;
-        let point = |name: &str| name.parse().ok().filter(|id: &PointId| id.to_string() == name);
-        Ok(entries.iter().filter_map(|entry| point(&entry.name)).collect())
     }
 
     /// Reads what lies in a pack from its trailer. The objects themselves are not read.

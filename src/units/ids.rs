@@ -45,6 +45,10 @@ random_id!(
     RunId
 );
 random_id!(
+    /// Identity of a notification, the same for all who are told and all attempts to tell them.
+    NotificationId
+);
+random_id!(
     /// Identity of a key slot.
     SlotId
 );

@@ -9,6 +9,7 @@ mod keep;
 mod name;
 mod random;
 mod readable;
+mod schema;
 mod window;
 
 pub use breakage::{Breakage, is_broken};
@@ -20,7 +21,7 @@ pub use digest::{
 };
 pub use format::{format_bytes, format_count, format_duration, parse_bytes};
 pub use hex::{Hex, ParseHexError};
-pub use ids::{DiskId, MachineId, ReplicaId, RepositoryId, RunId, SlotId};
+pub use ids::{DiskId, MachineId, NotificationId, ReplicaId, RepositoryId, RunId, SlotId};
 pub use keep::Keep;
 pub use name::{InvalidName, NAME_CHARS_MAX, Name};
 pub use random::fill_random;

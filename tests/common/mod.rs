@@ -1,6 +1,7 @@
 //! A small world for tests of the engine: a machine's disks, a repository, a replica.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
+pub mod authority;
 pub mod files;
 pub mod template;
 pub mod tracked;

@@ -102,10 +102,12 @@ macro_rules! tests {
 }
 
 tests! {
+    an_audit_log_that_was_changed_is_never_in_order => "audit",
     a_damaged_catalog_is_an_error_and_never_believed => "catalog",
     a_hostile_list_of_changes_stays_within_the_disk => "changed-list",
     what_a_command_prints_about_changes_stays_within_the_disk => "changed-output",
     a_hostile_list_of_condemned_packs_is_refused => "condemned",
+    what_answers_in_place_of_a_daemon_is_read_in_one_way_or_refused => "daemon-answer",
     what_libvirt_says_of_a_domain_is_read_or_refused => "domain",
     a_hostile_header_is_refused => "header",
     a_damaged_history_is_an_error => "history",
@@ -138,6 +140,7 @@ tests! {
     a_hostile_index_of_key_slots_is_told => "slot-index",
     a_hostile_superblock_is_refused => "superblock",
     a_hostile_superblock_with_the_right_checksum_keeps_its_invariants => "superblock-repaired",
+    what_is_no_token_is_refused => "token",
     a_hostile_tree_is_refused_or_read_in_order => "tree",
 }
 

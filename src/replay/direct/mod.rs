@@ -84,6 +84,7 @@ pub fn replicate_directly(
 ) -> Result<DirectlyReplicated, ReplayError> {
     update::check_not_promoted(session)?;
     update::check_sources(session, &request.targets, &request.sources)?;
+    progress.step("capture the disks");
     let mut captured = request.capturer.capture(&noted(session))?;
     let mut untold = Vec::new();
     let replicated = replay(session, request, captured.as_ref(), &mut untold, progress)?;
@@ -246,6 +247,7 @@ fn apply_changes(
     let fs = session.fs.clone();
     room.add(fs.as_ref(), session.home.folder(), staging.journal_bytes()?)?;
     room.check(fs.as_ref(), "the journal")?;
+    progress.step("write the journal");
     let staged = staging.stage(session, &record, (from.id, to.id), progress)?;
     let done = check_growth(session, targets, &staged.growth_bytes)
         .and_then(|()| check_unchanged(captured));
@@ -318,6 +320,7 @@ fn copy_all(
         let (target, is_fresh) = seed::ready(session, spec, existing, source.size_bytes())?;
         let told = told.and_then(|told| told.get(number)).map(DiskDelta::extents);
         let (disk, source) = (*name, *source);
+        progress.step(format!("copy disk {disk}"));
         let copy = copy::Copy { disk, source, target: &target, is_fresh, told, progress };
         let copied = copy.run(request.workers)?;
         differing_bytes += copied.differing_bytes;

@@ -84,8 +84,10 @@ pub fn collect(
 ) -> Result<GcOutcome, GcError> {
     let _alone = lock(repository)?;
     let mut outcome = GcOutcome::default();
-    let run =
-        |outcome: &mut GcOutcome| remove::remove(repository, catalog, request, outcome, progress);
+    let run = |outcome: &mut GcOutcome| {
+        progress.step("remove packs");
+        remove::remove(repository, catalog, request, outcome, progress)
+    };
     if repository.condemned()?.stage() != Stage::Idle && !run(&mut outcome)? {
         return pending(repository, outcome);
     }
@@ -130,12 +132,14 @@ fn condemn(
     let marking = Marking::begin(repository, catalog)?;
     let salt = RunId::random().map_err(StoreError::Random)?.0;
     let salt = salt.iter().fold(0_u64, |salt, byte| salt.rotate_left(8) ^ u64::from(*byte));
+    progress.step("mark what is needed");
     let (mut packs, live) = survey::survey(&marking, catalog, salt, progress)?;
     leave_fresh(repository, busy_since_ns, &mut packs)?;
     let limits = limits(repository, request)?;
     let (chosen, more) = survey::choose(&packs, limits);
     outcome.points = marking.points() as u64;
     let names: Vec<PackName> = chosen.iter().map(|pack| pack.pack.name).collect();
+    progress.step("write sparse packs anew");
     let rewritten = rewrite::rewrite(repository, catalog, &names, &live, request, progress)?;
     account(outcome, &packs, &rewritten.packs);
     let is_rewritten =

@@ -5,6 +5,8 @@ mod nbd;
 mod replicas;
 
 use crate::targets::world::joined;
+use afterimage::audit::{AuditEntry, AuditLog, AuditOutcome, Rotation};
+use afterimage::fsio::RealFileSystem;
 use afterimage::point::{Leaf, Node, Span};
 use afterimage::store::{Codec, Encoding};
 use afterimage::testing::noise;
@@ -41,6 +43,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
     let journals = journals();
     let superblocks = superblocks();
     vec![
+        ("audit", audit_logs()),
         ("catalog", rows("manifest", manifest_json())),
         ("changed-list", vec![seed("list", changed_list().as_bytes())]),
         ("changed-output", vec![seed("list", CHANGED_OUTPUT.as_bytes())]),
@@ -71,6 +74,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
         ("qmp", vec![seed("lines", QMP_LINES.as_bytes()), seed("agent", AGENT_LINES)]),
         ("recovery-key", recovery_keys()),
         ("removal", documents("retention-1/plain/removed")),
+        ("daemon-answer", answers()),
         ("schedule", schedules()),
         ("settings", settings()),
         ("slot", slots()),
@@ -81,6 +85,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
             [0, 3].map(|at| (superblocks[at].0.clone(), whole(&superblocks[at].1))).into(),
         ),
         ("superblock-repaired", superblocks),
+        ("token", texts(&[&format!("aft_{}", "Az09-_x".repeat(7).split_at(43).0)])),
         ("tree", trees()),
     ]
 }
@@ -101,6 +106,24 @@ fn manifest_json() -> Vec<u8> {
 
 fn texts(texts: &[&str]) -> Seeds {
     texts.iter().enumerate().map(|(at, text)| seed(&at.to_string(), text.as_bytes())).collect()
+}
+
+/// An audit log, and one that a crash cut off and that was gone on with.
+fn audit_logs() -> Seeds {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let fs = RealFileSystem::shared();
+    let record = |what: &str| {
+        let log = AuditLog::new(&fs, folder.path(), Rotation::default());
+        let entry = AuditEntry::new("token:ops", what, AuditOutcome::Asked);
+        log.record(jiff::Timestamp::UNIX_EPOCH, &entry).unwrap();
+    };
+    record("POST /v1/runs");
+    record("POST /v1/pause");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+    record("POST /v1/resume");
+    vec![seed("whole", &whole), seed("torn", &std::fs::read(&path).unwrap())]
 }
 
 fn fixtures() -> PathBuf {
@@ -293,6 +316,24 @@ fn recovery_keys() -> Seeds {
     let text = std::fs::read_to_string(fixtures().join("slots-2/recovery-key")).unwrap();
     let plain = text.to_lowercase().replace('-', "");
     texts(&[&text, &plain, &text.replace('0', "O").replace('-', " ")])
+}
+
+fn answers() -> Seeds {
+    let events = ": alive\n\nid: a-1\ndata: {}\n\nevent: gap\ndata: one\ndata: two\n\n";
+    let (first, second) = events.split_at(21);
+    let head = "HTTP/1.1 200 OK\r\n";
+    let pieces = format!(
+        "{:x}\r\n{first}\r\n{:X};x=y\r\n{second}\r\n0\r\na: b\r\n\r\n",
+        first.len(),
+        second.len()
+    );
+    let all = [
+        ("length", format!("{head}Content-Length: {}\r\n\r\n{events}", events.len())),
+        ("pieces", format!("{head}transfer-encoding: chunked\r\n\r\n{pieces}")),
+        ("rest", format!("{head}content-type: text/event-stream\r\n\r\n{events}")),
+        ("nothing", "HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+    ];
+    all.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect()
 }
 
 fn schedules() -> Seeds {

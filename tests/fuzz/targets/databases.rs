@@ -4,7 +4,12 @@
 
 use super::documents::check_manifest;
 use super::world::{self, World};
-use afterimage::catalog::{Catalog, History, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus};
+use afterimage::catalog::{
+    Catalog, History, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus, ScheduledSince,
+    SlotBatch, SlotClaim, SlotSkip,
+};
+use afterimage::schedule::{DueTimes, Now, Planner, ScheduledTask, When};
+use afterimage::settings::{MissedPolicy, RetrySettings, Schedule, TimingSettings};
 use afterimage::store::{
     Encoding, ObjectIndex, ObjectKind, PackEntry, PackKind, PackRecord, Repository,
 };
@@ -162,6 +167,7 @@ fn good_history(folder: &PathBuf, path: &Path) -> Vec<u8> {
     for number in 0..3 {
         history.put(&run(number)).unwrap();
     }
+    history.write_slots(&slots()).unwrap();
     drop(history);
     closed(path)
 }
@@ -179,6 +185,54 @@ fn run(number: u8) -> RunRecord {
     }
 }
 
+const TASK: &str = "backup web01";
+
+/// A slot that began a run, some that did not, and how the clock stood.
+fn slots() -> SlotBatch {
+    let at = |second| jiff::Timestamp::from_second(1_700_000_000 + second).unwrap();
+    let task = TASK.to_owned();
+    let schedule = task_of_slots().schedule();
+    let clock = r#"{"wall":"2023-11-14T22:13:20Z","boot_ms":1,"boot_id":null,"doubt":null}"#;
+    let (first, last, reason) = (at(60), at(120), "paused".to_owned());
+    SlotBatch {
+        noted: at(0),
+        scheduled: vec![ScheduledSince { task: task.clone(), schedule, since: at(-60) }],
+        skips: vec![SlotSkip { task: task.clone(), first, last, count: 2, reason }],
+        claims: vec![SlotClaim { task, due: at(180), attempt: 1, record: run(9) }],
+        clock: Some(clock.to_owned()),
+        ..SlotBatch::default()
+    }
+}
+
+fn task_of_slots() -> ScheduledTask {
+    let zone = "Europe/Berlin".to_owned();
+    let schedule = Schedule { expression: "* * * * *".to_owned(), timezone: zone.clone() };
+    let timing = TimingSettings {
+        timezone: zone,
+        allowed: Vec::new(),
+        missed: MissedPolicy::Run,
+        jitter: std::time::Duration::from_secs(20),
+        retry: RetrySettings::default(),
+    };
+    let when = When::Schedule(DueTimes::new(&schedule).unwrap());
+    ScheduledTask::new(TASK.to_owned(), when, &timing).unwrap()
+}
+
+/// Whatever is read of slots, a planner goes on from it.
+fn check_slots(history: &History) -> bool {
+    let mut is_good = history.slots(TASK, 10).is_ok() && history.pauses().is_ok();
+    match history.slot_facts() {
+        Ok(facts) => {
+            let wall = jiff::Timestamp::from_second(1_700_009_000).unwrap();
+            let now = Now { wall, boot: std::time::Duration::from_secs(5) };
+            let mut planner = Planner::new(now, None, vec![task_of_slots()], &facts);
+            assert!(planner.tick(now).len() < 10);
+        }
+        Err(_) => is_good = false,
+    }
+    is_good
+}
+
 fn check_history(folder: &Path) -> bool {
     let Ok(history) = History::open(folder) else { return false };
     let machine = "web01".parse().unwrap();
@@ -190,5 +244,9 @@ fn check_history(folder: &Path) -> bool {
     }
     is_good &= history.latest_instant().is_ok();
     is_good &= history.has_completed(RunKind::Backup, &machine, None).is_ok();
+    is_good &= check_slots(&history);
+    is_good &= history.conditions().is_ok() && history.reported().is_ok();
+    is_good &= history.next_message("webhook ops").is_ok() && history.channel("mail ops").is_ok();
+    is_good &= history.count_ended(jiff::Timestamp::MIN, jiff::Timestamp::MAX).is_ok();
     is_good
 }

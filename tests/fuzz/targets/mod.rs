@@ -5,6 +5,7 @@
 //! A target takes any bytes. It must not panic, hang or ask for much memory, and what it accepts
 //! must keep what `docs/on-disk-format.md` promises. It says whether it accepted them.
 
+mod client;
 mod databases;
 mod documents;
 mod images;
@@ -12,6 +13,7 @@ mod keys;
 pub mod nbd;
 mod packs;
 mod replicas;
+mod requests;
 mod texts;
 mod trees;
 pub mod world;
@@ -52,10 +54,12 @@ const fn large(name: &'static str, run: fn(&[u8]) -> bool, cases: u32) -> Target
 
 /// All of them, by their names.
 pub const TARGETS: &[Target] = &[
+    large("audit", requests::audit, 10_000),
     target("catalog", databases::catalog, 1500),
     target("changed-list", texts::changed_list, 50_000),
     target("changed-output", texts::changed_output, 50_000),
     target("condemned", documents::condemned, 30_000),
+    target("daemon-answer", client::daemon_answer, 100_000),
     target("domain", texts::domain, 30_000),
     target("header", keys::header, 30_000),
     target("history", databases::history, 1500),
@@ -89,6 +93,7 @@ pub const TARGETS: &[Target] = &[
     target("slot-index", keys::slot_index, 20_000),
     Target { input_bytes_max: 132 * KIB, ..target("superblock", replicas::superblock, 10_000) },
     target("superblock-repaired", replicas::superblock_repaired, 10_000),
+    target("token", requests::token, 100_000),
     target("tree", trees::tree, 7500),
 ];
 

@@ -7,11 +7,12 @@ use afterimage::qmp::{Message, parse_message, synchronised};
 use afterimage::recover::{PointChoice, choose_point};
 use afterimage::settings::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, COMPRESSION_LEVELS, LOCK_DAYS_MAX, Settings, SettingsErrors,
+    TimingSettings, WebhookSettings,
 };
 use afterimage::source::ChangedList;
 use afterimage::store::{RecoveryKey, SlotLabel};
 use afterimage::testing::{machine, point};
-use afterimage::units::{Hex, Name, format_bytes, parse_bytes};
+use afterimage::units::{Hex, Name, Window, format_bytes, parse_bytes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,51 @@ fn check_settings(settings: &Settings) {
     assert!(!targets.iter().any(|target| sources.contains(target)), "a source is a target");
     targets.sort();
     assert!(targets.windows(2).all(|pair| pair[0] != pair[1]), "a target is there twice");
+    check_daemon(settings);
+    let repositories = settings.repositories.values().map(|one| &one.upkeep.timing);
+    let machines = settings.machines.values().map(|one| &one.timing);
+    let replicas = settings.replicas.values().map(|one| &one.timing);
+    repositories.chain(machines).chain(replicas).for_each(check_timing);
+}
+
+fn check_daemon(settings: &Settings) {
+    let daemon = &settings.daemon;
+    assert!(daemon.socket.is_absolute() && daemon.socket.as_os_str().len() <= 107);
+    assert!(daemon.runs > 0 && daemon.disk_runs != Some(0) && daemon.workers != Some(0));
+    assert!(daemon.nice <= 19 && daemon.history_days > 0);
+    let limits = &settings.limits;
+    assert!(limits.read.iter().chain(&limits.network).all(|rule| rule.bytes_per_s >= 1000));
+    if let Some(api) = &settings.api {
+        assert!(api.tls.is_some() || api.listen.ip().to_canonical().is_loopback());
+        assert!(api.listen.port() != 0);
+    }
+    let notify = &settings.notify;
+    for hook in notify.webhooks.values() {
+        assert!(hook.url.starts_with("https://") || hook.url.starts_with("http://"));
+        let host = hook.url.split('/').nth(2).unwrap_or_default();
+        assert!(
+            !host.contains('@') && hook.url.to_string() == format!("{}//{host}/…", scheme(hook))
+        );
+        assert!(!hook.on.is_empty());
+    }
+    for mail in notify.mails.values() {
+        assert!(mail.port != 0 && !mail.to.is_empty() && !mail.on.is_empty());
+        let texts = mail.to.iter().chain([&mail.from, &mail.host]);
+        assert!(texts.flat_map(|text| text.chars()).all(|c| !c.is_control()), "{mail:?}");
+    }
+}
+
+fn scheme(hook: &WebhookSettings) -> &str {
+    hook.url.split('/').next().unwrap_or_default()
+}
+
+fn check_timing(timing: &TimingSettings) {
+    let is_window =
+        |it: &Window| it.from_min < 1440 && it.to_min <= 1440 && it.from_min != it.to_min;
+    assert!(timing.allowed.iter().all(is_window), "{timing:?}");
+    assert!(timing.jitter.as_secs() <= 86_400);
+    let retry = &timing.retry;
+    assert!(!retry.wait.is_zero() && retry.wait <= retry.wait_max && retry.times <= 100);
 }
 
 fn check_errors(errors: &SettingsErrors, text: &str) {
@@ -159,7 +205,8 @@ pub fn schedule(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let settings = format!(
         "timezone = \"Europe/Berlin\"\n[repository.main]\nurl = \"/srv/a\"\nencryption = \"none\"\n\
-         [machine.web01]\nrepository = \"main\"\nschedule = {}\n[[machine.web01.disk]]\n\
+         [machine.web01]\nrepository = \"main\"\nschedule = {}\n\
+         allowed = \"22:00-06:00\"\nrpo = \"1h\"\njitter = \"5 min\"\n[[machine.web01.disk]]\n\
          name = \"root\"\nsource = {{ image = \"/srv/vm/root.raw\" }}\n",
         toml::Value::String(text.to_owned())
     );

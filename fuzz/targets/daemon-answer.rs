@@ -1,0 +1,2 @@
+#![no_main]
+afterimage_fuzz::target!("daemon-answer");

@@ -1,0 +1,256 @@
+//! From what is known of everything to the facts about each objective.
+
+use super::judge::{Coming, Feed, Judgement, ObjectiveFacts, judge};
+use crate::catalog::{
+    Compliance, ObjectiveInterval, ObjectiveState, ObjectiveSubject, RunFacts, RunKind, RunStatus,
+};
+use crate::operations::StatusReport;
+use crate::report::{DueLine, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus};
+use crate::settings::{ReplicaMode, ReplicaSettings, Settings, Trigger};
+use crate::units::Name;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What only a daemon knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveFacts {
+    /// What runs next by itself; of what waits for a retry, the retry.
+    pub due: Vec<DueLine>,
+    /// Runs that wait or are under way.
+    pub live: Vec<LiveRun>,
+    /// Why the clock is not believed.
+    pub clock_doubt: Option<String>,
+}
+
+/// A kind of runs, and the machine or replica that they are of.
+type Key<'n> = (&'static str, &'n str, &'n str);
+
+fn key<'n>(kind: RunKind, machine: Option<&'n Name>, replica: Option<&'n Name>) -> Key<'n> {
+    let word = match kind {
+        RunKind::Backup => "backup",
+        RunKind::Replicate => "replicate",
+        _ => "",
+    };
+    // A replica has one machine, which not everybody names.
+    match replica {
+        Some(replica) => (word, "", replica.as_str()),
+        None => (word, machine.map_or("", Name::as_str), ""),
+    }
+}
+
+/// All that is known, to be looked up.
+struct Known<'k> {
+    settings: &'k Settings,
+    runs: BTreeMap<Key<'k>, &'k RunFacts>,
+    due: BTreeMap<Key<'k>, &'k DueLine>,
+    live: BTreeMap<Key<'k>, &'k LiveRun>,
+    machines: BTreeMap<&'k Name, &'k MachineStatus>,
+    clock_doubt: Option<&'k String>,
+    open: &'k BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    now: Timestamp,
+}
+
+impl<'k> Known<'k> {
+    fn new(
+        settings: &'k Settings,
+        report: &'k StatusReport,
+        live: &'k LiveFacts,
+        open: &'k BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+        now: Timestamp,
+    ) -> Self {
+        let runs = report.runs.iter().filter(|it| it.repository.is_none());
+        let runs = runs.map(|it| (key(it.kind, it.machine.as_ref(), it.replica.as_ref()), it));
+        let due = live.due.iter();
+        let due = due.map(|it| (key(it.kind, it.machine.as_ref(), it.replica.as_ref()), it));
+        // Where one waits behind another, the one under way counts.
+        let waiting = live.live.iter().filter(|it| it.status == RunStatus::Queued);
+        let under_way = live.live.iter().filter(|it| it.status != RunStatus::Queued);
+        let live_runs = waiting.chain(under_way);
+        let live_runs =
+            live_runs.map(|it| (key(it.kind, it.machine.as_ref(), it.replica.as_ref()), it));
+        Self {
+            settings,
+            runs: runs.collect(),
+            due: due.collect(),
+            live: live_runs.collect(),
+            machines: report.machines.iter().map(|it| (&it.machine, it)).collect(),
+            clock_doubt: live.clock_doubt.as_ref(),
+            open,
+            now,
+        }
+    }
+
+    fn counts_from(&self, subject: &ObjectiveSubject) -> Option<Timestamp> {
+        self.open.get(subject).map(|open| open.from)
+    }
+
+    /// What all facts have in common.
+    fn facts(
+        &self,
+        rpo: Duration,
+        subject: &ObjectiveSubject,
+        key: Key<'_>,
+        command: String,
+    ) -> ObjectiveFacts {
+        let runs = self.runs.get(&key);
+        ObjectiveFacts {
+            rpo,
+            newest: None,
+            problem: self.clock_doubt.cloned(),
+            counts_from: self.counts_from(subject),
+            command,
+            durations: runs.map(|runs| runs.durations()).unwrap_or_default(),
+            failures: runs.map_or(0, |runs| runs.failures),
+            failure: runs.and_then(|runs| failure(runs)),
+            coming: self.coming(&key, runs.copied()),
+            feed: None,
+        }
+    }
+
+    fn coming(&self, key: &Key<'_>, runs: Option<&RunFacts>) -> Coming {
+        if let Some(live) = self.live.get(key) {
+            return match live.status {
+                RunStatus::Queued => Coming::Waits,
+                _ => Coming::UnderWay(live.since),
+            };
+        }
+        // Without a daemon, what the history says of runs of other processes.
+        let under_way = runs.filter(|runs| runs.status == RunStatus::Running);
+        if let (Some(runs), true) = (under_way, self.due.is_empty()) {
+            return Coming::UnderWay(runs.started);
+        }
+        match self.due.get(key) {
+            Some(DueLine { held: Some(why), .. }) => Coming::Held(why.clone()),
+            Some(DueLine { next: Some(next), .. }) => Coming::Due(*next),
+            Some(DueLine { schedule: None, .. }) => Coming::Follows,
+            _ => Coming::Unknown,
+        }
+    }
+
+    fn of_machine(&self, status: &MachineStatus, rpo: Duration) -> ObjectiveFacts {
+        let machine = &status.machine;
+        let subject = ObjectiveSubject { machine: machine.clone(), replica: None };
+        let command = format!("afterimage backup now {machine}");
+        let key = key(RunKind::Backup, Some(machine), None);
+        let mut facts = self.facts(rpo, &subject, key, command);
+        facts.newest = status.newest.map(|newest| newest.time);
+        if status.points.is_none() && facts.problem.is_none() {
+            // Where it cannot be asked, what the last backup said still counts against it.
+            let last = self.runs.get(&key).and_then(|runs| last_instant(runs));
+            facts.newest = last;
+            if last.is_none_or(|last| self.now.duration_since(last).unsigned_abs() <= rpo) {
+                facts.problem = Some(format!(
+                    "the repository {} cannot be read; see `afterimage status`",
+                    status.repository
+                ));
+            }
+        }
+        facts
+    }
+
+    fn of_replica(
+        &self,
+        status: &ReplicaStatus,
+        replica: &ReplicaSettings,
+        rpo: Duration,
+    ) -> ObjectiveFacts {
+        let name = &status.replica;
+        let subject = subject_of(status);
+        let command = format!("afterimage replicate now {name}");
+        let key = key(RunKind::Replicate, Some(&status.machine), Some(name));
+        let mut facts = self.facts(rpo, &subject, key, command);
+        if replica.trigger == Trigger::AfterBackup && facts.coming == Coming::Unknown {
+            facts.coming = Coming::Follows;
+        }
+        let seeded = !matches!(status.state.as_str(), "seeding" | "never seeded");
+        facts.newest = status.at.filter(|_| seeded).map(|at| at.time);
+        if facts.problem.is_none() {
+            facts.problem = status.problem.clone().or_else(|| {
+                (status.state == "promoted").then(|| "it is promoted: a guest uses it".to_owned())
+            });
+        }
+        if replica.mode == ReplicaMode::Backup {
+            facts.feed = Some(Feed {
+                has_newer: status.lag_points != Some(0) || facts.newest.is_none(),
+                next: self.next_point(&status.machine),
+            });
+        }
+        facts
+    }
+
+    /// When the next point of a machine is expected.
+    fn next_point(&self, machine: &Name) -> Option<Timestamp> {
+        let status = self.machines.get(machine)?;
+        // The objective does not matter to the expectation.
+        judge(&self.of_machine(status, Duration::MAX), self.now).expected
+    }
+}
+
+/// Why the last run failed, if it did.
+fn failure(runs: &RunFacts) -> Option<String> {
+    let failed = matches!(runs.status, RunStatus::Failed | RunStatus::Incomplete);
+    (failed && runs.failures > 0).then(|| runs.reason.clone()).flatten()
+}
+
+/// About when the last run began that did all.
+fn last_instant(runs: &RunFacts) -> Option<Timestamp> {
+    let took = runs.durations().first().copied().unwrap_or_default();
+    runs.success?.checked_sub(took).ok()
+}
+
+fn subject_of(status: &ReplicaStatus) -> ObjectiveSubject {
+    let machine = status.machine.clone();
+    ObjectiveSubject { machine, replica: Some(status.replica.clone()) }
+}
+
+/// What is told of all objectives, machines first, in the order of their names.
+pub(in crate::operations) fn objective_lines(
+    settings: &Settings,
+    report: &StatusReport,
+    live: &LiveFacts,
+    open: &BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    compliance: &BTreeMap<ObjectiveSubject, Compliance>,
+    now: Timestamp,
+) -> Vec<ObjectiveLine> {
+    let known = Known::new(settings, report, live, open, now);
+    let machines = report.machines.iter().filter_map(|status| {
+        let rpo = known.settings.machines.get(&status.machine)?.rpo?;
+        let subject = ObjectiveSubject { machine: status.machine.clone(), replica: None };
+        let judged = judge(&known.of_machine(status, rpo), now);
+        Some(line(subject, rpo, judged, None, open, compliance, now))
+    });
+    let replicas = report.replicas.iter().filter_map(|status| {
+        let replica = known.settings.replicas.get(&status.replica)?;
+        let rpo = replica.rpo?;
+        let judged = judge(&known.of_replica(status, replica, rpo), now);
+        let bytes = status.lag_bytes;
+        Some(line(subject_of(status), rpo, judged, bytes, open, compliance, now))
+    });
+    machines.chain(replicas).collect()
+}
+
+fn line(
+    subject: ObjectiveSubject,
+    rpo: Duration,
+    judged: Judgement,
+    lag_bytes: Option<u64>,
+    open: &BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    compliance: &BTreeMap<ObjectiveSubject, Compliance>,
+    now: Timestamp,
+) -> ObjectiveLine {
+    let Judgement { state, lag, reason, .. } = judged;
+    let same = open.get(&subject).filter(|open| open.state == state);
+    let percent = compliance.get(&subject).and_then(Compliance::percent);
+    ObjectiveLine {
+        machine: subject.machine,
+        replica: subject.replica,
+        rpo_s: rpo.as_secs(),
+        state,
+        since: same.map_or(now, |open| open.from),
+        lag_s: lag.map(|lag| lag.as_secs()),
+        lag_bytes: lag_bytes.filter(|_| state != ObjectiveState::Unknown),
+        reason,
+        compliance_percent: percent,
+    }
+}
