@@ -161,9 +161,13 @@ impl Daemon {
         self.runtime.handle()
     }
 
-    /// Calls `other` with the new settings at each reload. It returns what of them only counts
-    /// after a restart.
-    pub fn on_reload(&self, other: impl Fn(&Settings) -> Vec<String> + Send + 'static) {
+    /// Calls `other` with new settings at each reload, before they count. It takes them over and
+    /// returns what of them only counts after a restart; or changes nothing and says why they cannot
+    /// count, and the old ones stay.
+    pub fn on_reload(
+        &self,
+        other: impl Fn(&Settings) -> Result<Vec<String>, String> + Send + 'static,
+    ) {
         lock(&self.core.on_reload).push(OnReload(Box::new(other)));
     }
 

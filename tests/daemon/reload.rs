@@ -73,3 +73,22 @@ fn a_state_folder_stays_until_the_daemon_is_started_anew() {
     assert_eq!(end_of(&*handle, run).exit, ExitCode::Done);
     assert!(!scene.path("elsewhere").exists());
 }
+
+#[test]
+fn settings_that_a_part_of_the_daemon_cannot_take_change_nothing() {
+    let scene = Scene::new(1, "");
+    let daemon = scene.daemon();
+    let handle = daemon.handle();
+    daemon.on_reload(|settings| match settings.daemon.runs {
+        7 => Err("seven are too many".to_owned()),
+        runs => Ok(vec![format!("the number {runs}")]),
+    });
+    scene.write_settings(1, "", "[daemon]\nruns = 7\n");
+    let refused = handle.reload("me").unwrap_err().to_string();
+    assert!(refused.contains("seven are too many"), "{refused}");
+    assert_eq!(handle.status().reload_error, Some(refused));
+    assert_ne!(handle.settings().daemon.runs, 7);
+    scene.write_settings(1, "", "[daemon]\nruns = 8\n");
+    assert_eq!(handle.reload("me").unwrap().needs_restart, ["the number 8"]);
+    assert_eq!(handle.settings().daemon.runs, 8);
+}
