@@ -1,6 +1,6 @@
 //! Judging objectives again and again, and noting for how long each was how well met.
 
-use super::facts::{LiveFacts, objective_lines};
+use super::facts::{LiveFacts, Noted, objective_lines};
 use super::gap::{Durable, account};
 use crate::catalog::{
     CatalogError, CompletedRun, Compliance, History, ObjectiveInterval, ObjectiveState,
@@ -67,7 +67,9 @@ impl ObjectiveBook {
         now: Timestamp,
     ) -> Result<Vec<ObjectiveLine>, CatalogError> {
         let judge = |book: &Self| {
-            objective_lines(settings, report, live, &book.open, &book.compliance, now)
+            let (open, compliance) = (&book.open, &book.compliance);
+            let noted = Noted { open, compliance, first_seen: Some(now) };
+            objective_lines(settings, report, live, &noted, now)
         };
         self.lines = judge(self);
         self.changed = self.find_changed();

@@ -23,6 +23,14 @@ pub struct LiveFacts {
     pub clock_doubt: Option<String>,
 }
 
+/// What was noted of objectives before.
+pub(in crate::operations) struct Noted<'n> {
+    pub open: &'n BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    pub compliance: &'n BTreeMap<ObjectiveSubject, Compliance>,
+    /// Since when there are those of which nothing was noted; `None`: it is not known.
+    pub first_seen: Option<Timestamp>,
+}
+
 /// A kind of runs, and the machine or replica that they are of.
 type Key<'n> = (&'static str, &'n str, &'n str);
 
@@ -48,6 +56,8 @@ struct Known<'k> {
     machines: BTreeMap<&'k Name, &'k MachineStatus>,
     clock_doubt: Option<&'k String>,
     open: &'k BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    /// Since when there are objectives of which nothing was noted yet.
+    first_seen: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -56,7 +66,7 @@ impl<'k> Known<'k> {
         settings: &'k Settings,
         report: &'k StatusReport,
         live: &'k LiveFacts,
-        open: &'k BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+        noted: &Noted<'k>,
         now: Timestamp,
     ) -> Self {
         let runs = report.runs.iter().filter(|it| it.repository.is_none());
@@ -76,13 +86,14 @@ impl<'k> Known<'k> {
             live: live_runs.collect(),
             machines: report.machines.iter().map(|it| (&it.machine, it)).collect(),
             clock_doubt: live.clock_doubt.as_ref(),
-            open,
+            open: noted.open,
+            first_seen: noted.first_seen,
             now,
         }
     }
 
     fn counts_from(&self, subject: &ObjectiveSubject) -> Option<Timestamp> {
-        self.open.get(subject).map(|open| open.from)
+        self.open.get(subject).map(|open| open.from).or(self.first_seen)
     }
 
     /// What all facts have in common.
@@ -210,23 +221,22 @@ pub(in crate::operations) fn objective_lines(
     settings: &Settings,
     report: &StatusReport,
     live: &LiveFacts,
-    open: &BTreeMap<ObjectiveSubject, ObjectiveInterval>,
-    compliance: &BTreeMap<ObjectiveSubject, Compliance>,
+    noted: &Noted<'_>,
     now: Timestamp,
 ) -> Vec<ObjectiveLine> {
-    let known = Known::new(settings, report, live, open, now);
+    let known = Known::new(settings, report, live, noted, now);
     let machines = report.machines.iter().filter_map(|status| {
         let rpo = known.settings.machines.get(&status.machine)?.rpo?;
         let subject = ObjectiveSubject { machine: status.machine.clone(), replica: None };
         let judged = judge(&known.of_machine(status, rpo), now);
-        Some(line(subject, rpo, judged, None, open, compliance, now))
+        Some(line(subject, rpo, judged, None, noted, now))
     });
     let replicas = report.replicas.iter().filter_map(|status| {
         let replica = known.settings.replicas.get(&status.replica)?;
         let rpo = replica.rpo?;
         let judged = judge(&known.of_replica(status, replica, rpo), now);
         let bytes = status.lag_bytes;
-        Some(line(subject_of(status), rpo, judged, bytes, open, compliance, now))
+        Some(line(subject_of(status), rpo, judged, bytes, noted, now))
     });
     machines.chain(replicas).collect()
 }
@@ -236,13 +246,12 @@ fn line(
     rpo: Duration,
     judged: Judgement,
     lag_bytes: Option<u64>,
-    open: &BTreeMap<ObjectiveSubject, ObjectiveInterval>,
-    compliance: &BTreeMap<ObjectiveSubject, Compliance>,
+    noted: &Noted<'_>,
     now: Timestamp,
 ) -> ObjectiveLine {
     let Judgement { state, lag, reason, .. } = judged;
-    let same = open.get(&subject).filter(|open| open.state == state);
-    let percent = compliance.get(&subject).and_then(Compliance::percent);
+    let same = noted.open.get(&subject).filter(|open| open.state == state);
+    let percent = noted.compliance.get(&subject).and_then(Compliance::percent);
     ObjectiveLine {
         machine: subject.machine,
         replica: subject.replica,
