@@ -54,9 +54,9 @@ fn main() {
     let idle = Site::new(&folder.path().join("idle"), program, plan("0 0 29 2 *"));
     let daemon = idle.start();
     std::thread::sleep(Duration::from_secs(2));
-    let (before, since) = (daemon.processor_time(), Instant::now());
+    let (before, since) = (processor_time(&daemon), Instant::now());
     std::thread::sleep(Duration::from_secs(options.idle_s));
-    let used = daemon.processor_time() - before;
+    let used = processor_time(&daemon) - before;
     let percent = used.as_secs_f64() / since.elapsed().as_secs_f64() * 100.0;
     println!("idle: {percent:.2} % of a processor, {} MiB", mib(&daemon, "VmRSS"));
     daemon.stop();
@@ -71,7 +71,7 @@ fn main() {
 
 /// Changes a block of each disk before each minute, and asks for the status from time to time.
 fn work(site: &Site, daemon: &Daemon, minutes: u64) {
-    let (before, since) = (daemon.processor_time(), Instant::now());
+    let (before, since) = (processor_time(daemon), Instant::now());
     let mut status = Vec::new();
     for minute in 0..=minutes {
         let next = (Timestamp::now().as_second() / 60 + 1) * 60;
@@ -83,8 +83,9 @@ fn work(site: &Site, daemon: &Daemon, minutes: u64) {
         }
         while Timestamp::now().as_second() < next - 5 {
             std::thread::sleep(Duration::from_secs(5));
-            let ended = site.command(&["-q", "status"]);
-            status.push(ended.took);
+            let since = Instant::now();
+            site.command(&["-q", "status"]);
+            status.push(since.elapsed());
         }
         while Timestamp::now().as_second() < next {
             std::thread::sleep(Duration::from_millis(20));
@@ -93,8 +94,7 @@ fn work(site: &Site, daemon: &Daemon, minutes: u64) {
             "minute {minute}: {} MiB, at most {} MiB; {:.0} % of a processor so far",
             mib(daemon, "VmRSS"),
             mib(daemon, "VmHWM"),
-            (daemon.processor_time() - before).as_secs_f64() / since.elapsed().as_secs_f64()
-                * 100.0
+            (processor_time(daemon) - before).as_secs_f64() / since.elapsed().as_secs_f64() * 100.0
         );
     }
     status.sort();
@@ -131,6 +131,17 @@ fn report(site: &Site, daemon: &Daemon, first: i64, minutes: u64) {
     println!("runs: {ended:?}; at most {} MiB", mib(daemon, "VmHWM"));
 }
 
+/// A number of `/proc/PID/status`, such as `VmRSS`, in MiB.
 fn mib(daemon: &Daemon, what: &str) -> u64 {
-    daemon.status_bytes(what) / (1024 * 1024)
+    let text = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = text.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Processor time that the daemon used so far.
+fn processor_time(daemon: &Daemon) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
 }

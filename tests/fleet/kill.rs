@@ -5,7 +5,7 @@ use afterimage::catalog::{RunKind, RunStatus, SlotFate};
 use afterimage::testing::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const KILLS: usize = 20;
 const MACHINES: usize = 12;
@@ -28,11 +28,14 @@ fn twenty_kills_under_load_run_nothing_twice_and_lose_nothing() {
     let schedule = "* * * * * *".to_owned();
     let plan = Plan { machines: MACHINES, schedule, runs: 4, more: String::new() };
     let site = Site::new(folder.path(), env!("CARGO_BIN_EXE_afterimage"), plan);
-    for _ in 0..KILLS {
+    for kill in 0..KILLS {
         let daemon = site.start();
         for _ in 0..3 {
             change(&site, &mut random);
             std::thread::sleep(Duration::from_millis(50 + random.below(300)));
+        }
+        if kill % 2 == 0 {
+            wait_for_a_run(&site);
         }
         daemon.kill();
     }
@@ -42,6 +45,16 @@ fn twenty_kills_under_load_run_nothing_twice_and_lose_nothing() {
 
     nothing_ran_twice(&site);
     nothing_is_stuck_or_lost(&site);
+}
+
+/// Waits until a run is under way; there is one each second.
+fn wait_for_a_run(site: &Site) {
+    let (folder, since) = (site.folder.join("state/running"), Instant::now());
+    let is_idle =
+        || std::fs::read_dir(&folder).map_or(true, |mut entries| entries.next().is_none());
+    while is_idle() && since.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn nothing_ran_twice(site: &Site) {

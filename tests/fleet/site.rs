@@ -1,7 +1,6 @@
 //! A site of many tiny machines and replicas with schedules, and the real daemon for it.
 
 use afterimage::catalog::{History, RunFilter, RunRecord, SlotFate, SlotLine};
-use afterimage::settings::Settings;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
@@ -77,10 +76,6 @@ impl Site {
         self.folder.join("afterimage.toml")
     }
 
-    pub fn loaded(&self) -> Settings {
-        Settings::load(&self.settings_file()).unwrap()
-    }
-
     pub fn disk(&self, machine: usize) -> PathBuf {
         self.folder.join(format!("disks/{machine}.raw"))
     }
@@ -91,7 +86,6 @@ impl Site {
 
     /// The program with these arguments, run to its end.
     pub fn command(&self, arguments: &[&str]) -> Ended {
-        let started = Instant::now();
         let output = Command::new(&self.program)
             .arg("-c")
             .arg(self.settings_file())
@@ -99,7 +93,7 @@ impl Site {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        Ended { output, took: started.elapsed() }
+        Ended { output }
     }
 
     /// Starts the daemon; it answers when this returns.
@@ -158,7 +152,6 @@ impl Site {
 /// A command that ended.
 pub struct Ended {
     pub output: std::process::Output,
-    pub took: Duration,
 }
 
 impl Ended {
@@ -191,21 +184,6 @@ impl Daemon {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap()
-    }
-
-    /// A number of `/proc/PID/status`, such as `VmRSS`, in bytes.
-    pub fn status_bytes(&self, what: &str) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = text.lines().find(|line| line.starts_with(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-    }
-
-    /// Processor time that it used so far.
-    pub fn processor_time(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
     }
 }
 
