@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 /// Somebody whom other settings concern. Returns what only counts after a restart, or why they
 /// cannot count.
-pub(super) struct OnReload(pub Box<dyn Fn(&Settings) -> Result<Vec<String>, String> + Send>);
+pub(super) struct OnReload(pub Box<Concerned>);
+
+type Concerned = dyn Fn(&Settings) -> Result<Vec<String>, String> + Send;
 
 impl std::fmt::Debug for OnReload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

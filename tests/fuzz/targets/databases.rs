@@ -214,7 +214,7 @@ fn task_of_slots() -> ScheduledTask {
         jitter: std::time::Duration::from_secs(20),
         retry: RetrySettings::default(),
     };
-    let when = When::Schedule(DueTimes::new(&schedule).unwrap());
+    let when = When::Schedule(Box::new(DueTimes::new(&schedule).unwrap()));
     ScheduledTask::new(TASK.to_owned(), when, &timing).unwrap()
 }
 
