@@ -61,19 +61,27 @@ impl History {
         })
     }
 
-    /// Bytes that changed in the points of a machine that backups made which began after `since`.
+    /// Bytes that changed in the points of a machine that backups made which began after the instant
+    /// `since` that the point `but` holds.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn bytes_changed(&self, machine: &Name, since: Timestamp) -> Result<u64, CatalogError> {
+    pub fn bytes_changed(
+        &self,
+        machine: &Name,
+        since: Timestamp,
+        but: PointId,
+    ) -> Result<u64, CatalogError> {
         self.database.read(|connection| {
             let mut sum = connection.prepare_cached(
                 "SELECT coalesce(sum(record ->> '$.bytes_changed'), 0) FROM run
                  WHERE kind = 'backup' AND machine = ?1 AND started > ?2
-                 AND record ->> '$.status' = 'completed'",
+                 AND record ->> '$.status' = 'completed' AND record ->> '$.point' IS NOT ?3",
             )?;
-            let sum: i64 =
-                sum.query_row((machine.as_str(), format!("{since:.9}")), |row| row.get(0))?;
+            // The instant of a point is told in whole seconds: the backup that made it may seem to
+            // have begun after it.
+            let key = (machine.as_str(), format!("{since:.9}"), but.to_string());
+            let sum: i64 = sum.query_row(key, |row| row.get(0))?;
             Ok(u64::try_from(sum).unwrap_or(0))
         })
     }
@@ -86,18 +94,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_changed_are_those_of_backups_after_an_instant() {
+    fn bytes_changed_are_those_of_other_backups_after_the_one_that_made_a_point() {
         let folder = tempfile::tempdir().unwrap();
         let history = History::open(folder.path()).unwrap();
-        history.put(&record(1, RunStatus::Completed, 100, Some(110))).unwrap();
-        history.put(&record(2, RunStatus::Completed, 200, Some(210))).unwrap();
-        history.put(&record(3, RunStatus::Completed, 300, Some(310))).unwrap();
+        for id in 1..=3 {
+            let run = record(id, RunStatus::Completed, i64::from(id) * 100, Some(999));
+            let outcome = RunOutcome { point: Some(PointId([id; 32])), ..run.outcome.clone() };
+            history.put(&RunRecord { outcome, ..run }).unwrap();
+        }
         history.put(&record(4, RunStatus::Failed, 400, Some(410))).unwrap();
-        let since = |second| {
+        let since = |second, point| {
             let at = Timestamp::from_second(second).unwrap();
-            history.bytes_changed(&"web01".parse().unwrap(), at).unwrap()
+            let but = PointId([point; 32]);
+            history.bytes_changed(&"web01".parse().unwrap(), at, but).unwrap()
         };
-        assert_eq!((since(0), since(100), since(300)), (9, 6, 0));
+        assert_eq!((since(0, 9), since(100, 1), since(99, 1), since(300, 3)), (9, 6, 6, 0));
     }
 
     #[test]

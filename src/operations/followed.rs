@@ -123,7 +123,7 @@ impl<'k> Known<'k> {
         status.lag_bytes = match status.lag_points {
             Some(0) => Some(0),
             // Without the history it is not known; that is a warning of its own.
-            _ => self.history.and_then(|it| it.bytes_changed(&status.machine, at.time).ok()),
+            _ => self.history.and_then(|it| it.bytes_changed(&status.machine, at.time, at.id).ok()),
         };
     }
 }

@@ -76,8 +76,12 @@ fn strings(value: &serde_json::Value, key: &str, found: &mut Vec<String>) {
 fn the_rules_are_right_and_do_what_their_tests_say() {
     let said = promtool(&["check", "rules", "config/prometheus-rules.yml"], "");
     assert!(said.contains("SUCCESS: 16 rules found"), "{said}");
-    promtool(&["test", "rules", "tests/metrics/rules-test.yml"], "");
-    let tests = std::fs::read_to_string("tests/metrics/rules-test.yml").unwrap();
+    let files = ["tests/metrics/rules-test.yml", "tests/metrics/rules-days-test.yml"];
+    let mut tests = String::new();
+    for file in files {
+        promtool(&["test", "rules", file], "");
+        tests += &std::fs::read_to_string(file).unwrap();
+    }
     let rules = std::fs::read_to_string("config/prometheus-rules.yml").unwrap();
     let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     for alert in alerts {
