@@ -8,7 +8,7 @@ use super::planning::Planning;
 use super::reload::OnReload;
 use super::supervisor::Supervisor;
 use super::{DaemonHandle, events::Subject, lock};
-use crate::catalog::{CatalogError, History, check_local_folder};
+use crate::catalog::{CatalogError, History, check_local_folder, let_pack_lengths_hold};
 use crate::fsio::FileLock;
 use crate::operations::limit_bandwidth;
 use crate::progress::StopReason;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+/// How often at most the lengths of all packs of a repository are asked for.
+const LENGTHS_HOLD: Duration = Duration::from_secs(30);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +100,8 @@ impl Daemon {
             .build()
             .map_err(system("start threads"))?;
         let core = Arc::new(Core::new(settings, history, Hex(instance).to_string()));
+        // Many runs a minute look into the same repositories.
+        let_pack_lengths_hold(LENGTHS_HOLD);
         limit_bandwidth(&core.settings().limits, &core.throttle);
         core.recover()?;
         let plan = plan(&core.settings())?;
