@@ -155,7 +155,7 @@ impl Plan {
     ) -> Result<(), ScheduleError> {
         let Some(key) = key(&task) else { return Ok(()) };
         let when = match (schedule, about.machine) {
-            (Some(schedule), _) => When::Schedule(DueTimes::new(schedule)?),
+            (Some(schedule), _) => When::Schedule(Box::new(DueTimes::new(schedule)?)),
             (None, Some(machine)) => When::After(backup_key(machine)),
             (None, None) => return Ok(()),
         };

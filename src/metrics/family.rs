@@ -86,7 +86,7 @@ impl Families {
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // One without samples tells nothing.
-        let told = self.0.iter().filter(|family| !family.samples.is_empty());
-        told.map(|family| family.encode(&mut encoder)).collect()
+        let mut told = self.0.iter().filter(|family| !family.samples.is_empty());
+        told.try_for_each(|family| family.encode(&mut encoder))
     }
 }

@@ -7,6 +7,9 @@ use crate::operations::StatusReport;
 use crate::units::Name;
 use std::collections::{BTreeMap, HashSet};
 
+/// A number of what is known of runs.
+type Pick = fn(&RunFacts) -> u64;
+
 /// The families of the last runs of machines, of replicas or of repositories.
 struct Scope {
     labels: fn(&RunFacts) -> Option<Labels>,
@@ -140,10 +143,8 @@ pub(super) fn totals(all: &[RunFacts]) -> Vec<Family> {
         by_kind.entry(facts.kind.word()).or_default().push(facts);
     }
     for (kind, facts) in by_kind {
-        let sum = |pick: fn(&RunFacts) -> u64| {
-            facts.iter().map(|it| pick(it)).fold(0, u64::saturating_add) as f64
-        };
-        let counts: [(RunStatus, fn(&RunFacts) -> u64); 4] = [
+        let sum = |pick: Pick| facts.iter().map(|it| pick(it)).fold(0, u64::saturating_add) as f64;
+        let counts: [(RunStatus, Pick); 4] = [
             (RunStatus::Completed, |it| it.completed),
             (RunStatus::Skipped, |it| it.skipped),
             (RunStatus::Incomplete, |it| it.incomplete),
@@ -153,7 +154,7 @@ pub(super) fn totals(all: &[RunFacts]) -> Vec<Family> {
             runs.add(vec![label("kind", &kind), label("status", status.word())], sum(pick));
         }
         took.add(vec![label("kind", &kind)], sum(|it| it.total_ms) / 1000.0);
-        let moved: [fn(&RunFacts) -> u64; 5] = [
+        let moved: [Pick; 5] = [
             |it| it.total.read,
             |it| it.total.changed,
             |it| it.total.new,

@@ -33,7 +33,7 @@ impl Now {
 #[derive(Debug, Clone)]
 pub enum When {
     /// The clock.
-    Schedule(DueTimes),
+    Schedule(Box<DueTimes>),
     /// Each completed run of the task with this key.
     After(String),
 }

@@ -69,7 +69,7 @@ impl Windows {
         let time = Time::new(hour, minute, 0, 0).unwrap_or_default();
         let shown = self.zone.to_ambiguous_timestamp(date.to_datetime(time));
         let never = Timestamp::MIN;
-        [shown.clone().compatible().unwrap_or(never), shown.later().unwrap_or(never)]
+        [shown.compatible().unwrap_or(never), shown.later().unwrap_or(never)]
     }
 
     /// Whether `at` lies in a window that the clock left out, moved behind what it left out.

@@ -211,7 +211,7 @@ fn a_reload_adds_channels_and_forgets_those_that_are_gone() {
         notifier.channels().unwrap().into_iter().map(|state| state.channel).collect();
     assert_eq!(names, ["webhook b"]);
     // The address of a channel of the same name may change while it is tried.
-    site.settings.webhooks.get_mut(&name("b")).unwrap().url = url(&down);
+    site.settings.webhooks.get_mut(&name("b")).unwrap().url = url(&down).into();
     notifier.reload(&site.settings, site.now).unwrap();
     notifier.observe(&[failed("web01")], site.now).unwrap();
     until("a request", || down.received().len() == 2);

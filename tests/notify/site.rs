@@ -48,7 +48,7 @@ impl Site {
         std::fs::write(&secret, "hush-hush\n").unwrap();
         let settings = WebhookSettings {
             name: name(of),
-            url: url.to_owned(),
+            url: url.to_owned().into(),
             secret_file: Some(secret),
             allow_private: true,
             authority: Some(self.authority.path("ca-cert.pem")),

@@ -30,7 +30,7 @@ pub fn timing(zone: &str) -> TimingSettings {
 
 pub fn when(expression: &str, zone: &str) -> When {
     let schedule = Schedule { expression: expression.to_owned(), timezone: zone.to_owned() };
-    When::Schedule(DueTimes::new(&schedule).unwrap())
+    When::Schedule(Box::new(DueTimes::new(&schedule).unwrap()))
 }
 
 /// A task in UTC that catches up.
