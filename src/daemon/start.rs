@@ -5,7 +5,7 @@ use super::facade::Handle;
 use super::instance::{BoundSocket, InstanceError, take_lock};
 use super::plan::plan;
 use super::planning::Planning;
-use super::reload::OnReload;
+use super::reload::{OnReload, TakenOver};
 use super::supervisor::Supervisor;
 use super::{DaemonHandle, events::Subject, lock};
 use crate::catalog::{CatalogError, History, check_local_folder, let_pack_lengths_hold};
@@ -169,10 +169,7 @@ impl Daemon {
     /// Calls `other` with new settings at each reload, before they count. It takes them over and
     /// returns what of them only counts after a restart; or changes nothing and says why they cannot
     /// count, and the old ones stay.
-    pub fn on_reload(
-        &self,
-        other: impl Fn(&Settings) -> Result<Vec<String>, String> + Send + 'static,
-    ) {
+    pub fn on_reload(&self, other: impl Fn(&Settings) -> TakenOver + Send + 'static) {
         lock(&self.core.on_reload).push(OnReload(Box::new(other)));
     }
 
