@@ -7,9 +7,6 @@
 //! Invariant: while the rate stays the same, what was paid for within a time is at most the rate
 //! times that time, and the burst.
 
-use crate::units::RateRule;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -169,25 +166,6 @@ impl Throttle {
 pub fn network() -> &'static Throttle {
     static NETWORK: LazyLock<Throttle> = LazyLock::new(Throttle::default);
     &NETWORK
-}
-
-/// What `rules` allow in a minute of the day: the first that fits it says so.
-pub fn rate_at(rules: &[RateRule], minute: u16) -> Rate {
-    let fits = |rule: &&RateRule| rule.at.is_none_or(|window| window.contains(minute));
-    rules.iter().find(fits).and_then(|rule| NonZeroU64::new(rule.bytes_per_s))
-}
-
-/// What `rules` allow now, by the clock of `zone`: a source for [`Throttle::follow`].
-pub fn by_the_clock(
-    rules: Vec<RateRule>,
-    zone: TimeZone,
-) -> impl Fn() -> Rate + Send + Sync + 'static {
-    move || {
-        let time = Timestamp::now().to_zoned(zone.clone()).time();
-        // Neither is ever negative.
-        let minute = time.hour().unsigned_abs() as u16 * 60 + time.minute().unsigned_abs() as u16;
-        rate_at(&rules, minute)
-    }
 }
 
 /// A place in the order of those who pay, in bytes times nanoseconds a second.

@@ -36,8 +36,8 @@ pub use access::{Access, Rule};
 pub use error::ApiError;
 pub use limits::Limits;
 pub use lines::{
-    AuditPage, ConfigLine, Health, NewToken, NewTokenOrder, NotifyOrder, PauseOrder, PinOrder,
-    PointsPage, Resumed, Started, StateLines, TokenLine, UsageLines,
+    AuditPage, ConfigLine, Health, NewTokenOrder, NotifyOrder, PauseOrder, PinOrder, PointsPage,
+    Resumed, Started, StateLines, UsageLines,
 };
 pub use openapi::document;
 pub use problem::Problem;

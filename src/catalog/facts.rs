@@ -177,23 +177,6 @@ impl History {
         let facts = texts.iter().map(|text| serde_json::from_str(text));
         facts.collect::<Result<_, _>>().map_err(|error| self.damaged(&error))
     }
-
-    /// Bytes that changed in the points of a machine that backups made which began after `since`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn bytes_changed(&self, machine: &Name, since: Timestamp) -> Result<u64, CatalogError> {
-        self.database.read(|connection| {
-            let mut sum = connection.prepare_cached(
-                "SELECT coalesce(sum(record ->> '$.bytes_changed'), 0) FROM run
-                 WHERE kind = 'backup' AND machine = ?1 AND started > ?2
-                 AND record ->> '$.status' = 'completed'",
-            )?;
-            let sum: i64 =
-                sum.query_row((machine.as_str(), format!("{since:.9}")), |row| row.get(0))?;
-            Ok(u64::try_from(sum).unwrap_or(0))
-        })
-    }
 }
 
 /// What the record of a run that is about to be written said before.
@@ -263,11 +246,16 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{RunOrigin, RunOutcome};
     use super::*;
 
-    fn record(id: u8, status: RunStatus, started: i64, ended: Option<i64>) -> RunRecord {
+    pub(in crate::catalog) fn record(
+        id: u8,
+        status: RunStatus,
+        started: i64,
+        ended: Option<i64>,
+    ) -> RunRecord {
         let at = |second| Timestamp::from_second(second).unwrap();
         let counts = Counts { read: 10, changed: 3, ..Counts::default() };
         RunRecord {
@@ -348,20 +336,5 @@ mod tests {
             })
             .unwrap();
         assert_eq!(only(&history), kept);
-    }
-
-    #[test]
-    fn bytes_changed_are_those_of_backups_after_an_instant() {
-        let folder = tempfile::tempdir().unwrap();
-        let history = History::open(folder.path()).unwrap();
-        history.put(&record(1, RunStatus::Completed, 100, Some(110))).unwrap();
-        history.put(&record(2, RunStatus::Completed, 200, Some(210))).unwrap();
-        history.put(&record(3, RunStatus::Completed, 300, Some(310))).unwrap();
-        history.put(&record(4, RunStatus::Failed, 400, Some(410))).unwrap();
-        let since = |second| {
-            let at = Timestamp::from_second(second).unwrap();
-            history.bytes_changed(&"web01".parse().unwrap(), at).unwrap()
-        };
-        assert_eq!((since(0), since(100), since(300)), (9, 6, 0));
     }
 }

@@ -117,11 +117,36 @@ impl History {
     ) -> Result<bool, CatalogError> {
         self.database.read(|connection| {
             connection.query_row(
-                "SELECT EXISTS (SELECT 1 FROM run
-                 WHERE kind = ?1 AND machine = ?2 AND replica IS ?3
-                 AND record ->> '$.status' IN ('completed', 'skipped'))",
-                params![kind.word(), machine.as_str(), replica.map(Name::as_str)],
+                "SELECT EXISTS (SELECT 1 FROM run_facts
+                 WHERE kind = ?1 AND repository = '' AND machine = ?2 AND replica = ?3
+                 AND facts ->> '$.success' IS NOT NULL)",
+                params![kind.word(), machine.as_str(), replica.map_or("", Name::as_str)],
                 |row| row.get(0),
+            )
+        })
+    }
+
+    /// Forgets runs that began before `before`, the oldest first, at most `limit`; but none that did
+    /// not end, nor the last one of its kind of a machine, a replica or a repository. Returns how
+    /// many went.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn forget_runs_before(
+        &self,
+        before: jiff::Timestamp,
+        limit: usize,
+    ) -> Result<usize, CatalogError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.database.write(|transaction| {
+            transaction.execute(
+                "DELETE FROM run WHERE id IN (
+                     SELECT id FROM run WHERE started < ?1
+                     AND record ->> '$.status' NOT IN ('queued', 'running')
+                     AND id NOT IN (SELECT unhex(facts ->> '$.run') FROM run_facts
+                                    WHERE unhex(facts ->> '$.run') IS NOT NULL)
+                     ORDER BY started LIMIT ?2)",
+                params![format!("{before:.9}"), limit],
             )
         })
     }
@@ -223,5 +248,40 @@ mod tests {
         assert_eq!(history.latest_instant().unwrap(), ended);
         assert!(history.has_completed(RunKind::Backup, &machine, None).unwrap());
         assert!(!history.has_completed(RunKind::Replicate, &machine, None).unwrap());
+    }
+
+    #[test]
+    fn old_runs_are_forgotten_but_the_last_one_of_each_thing_and_those_that_did_not_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::open(folder.path()).unwrap();
+        let start = |id: u8| format!("2026-11-22T09:00:{id:02}Z").parse().unwrap();
+        let put = |id: u8, machine: &str, status| {
+            let record = RunRecord {
+                id: RunId([id; 16]),
+                kind: RunKind::Backup,
+                repository: None,
+                machine: Some(machine.parse().unwrap()),
+                replica: None,
+                started: start(id),
+                origin: RunOrigin::default(),
+                outcome: RunOutcome::open(status),
+            };
+            history.put(&record).unwrap();
+        };
+        for id in 0..5 {
+            put(id, "web01", RunStatus::Completed);
+        }
+        put(5, "web01", RunStatus::Queued);
+        put(6, "web01", RunStatus::Failed);
+        put(7, "old", RunStatus::Completed);
+        put(20, "web01", RunStatus::Completed);
+        assert_eq!(history.forget_runs_before(start(15), 2).unwrap(), 2);
+        assert_eq!(history.forget_runs_before(start(15), 100).unwrap(), 4);
+        assert_eq!(history.forget_runs_before(start(15), 100).unwrap(), 0);
+        let left = history.runs(&Default::default(), 100).unwrap();
+        let left: Vec<u8> = left.iter().map(|record| record.id.0[0]).collect();
+        assert_eq!(left, [20, 7, 5]);
+        // It is known all the same.
+        assert!(history.has_completed(RunKind::Backup, &"old".parse().unwrap(), None).unwrap());
     }
 }

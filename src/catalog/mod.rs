@@ -8,6 +8,7 @@ mod avoided;
 mod census;
 mod check;
 mod compare;
+mod completed;
 mod conditions;
 mod convert;
 mod database;
@@ -45,6 +46,7 @@ mod verified;
 
 pub use census::{Copy, KnownPack, KnownPacks};
 pub use compare::{CatalogDifference, Comparison, How, Subject};
+pub use completed::CompletedRun;
 pub use conditions::{OutboxMessage, Told};
 pub use database::check_local_folder;
 pub use documents::{DocumentFolder, KnownDocument};

@@ -2,6 +2,7 @@
 
 use super::daemon_args::{DaemonCommand, PauseArgs, PausedArgs, RunCommand, RunsArgs};
 use super::key_args::KeyCommand;
+use super::token_args::{AuditArgs, NotifyCommand, TokenCommand};
 use crate::units::Name;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -116,6 +117,18 @@ pub(super) enum Command {
     },
     /// Write the disks of a recovery point to files or a device.
     Restore(RestoreArgs),
+    /// Make, list and revoke tokens of the API.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Show what was asked of the daemon, by whom, and what was refused; or check that log.
+    Audit(AuditArgs),
+    /// Work with notifications.
+    Notify {
+        #[command(subcommand)]
+        command: NotifyCommand,
+    },
     /// Compare what is kept with what it must be: repositories, single points, or replicas with
     /// the points that they are at.
     Verify(VerifyArgs),

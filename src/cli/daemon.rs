@@ -39,8 +39,9 @@ pub(super) fn run(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
     let server = Arc::new(serve(&daemon, &audit)?);
     let watched = Arc::downgrade(&server);
     daemon.on_reload(move |settings| {
+        let more = watched.upgrade().map(|server| reload(&server, settings)).transpose()?;
         log::choose(settings.daemon.log);
-        watched.upgrade().map(|server| reload(&server, settings)).unwrap_or_default()
+        Ok(more.unwrap_or_default())
     });
     let (handle, stopper) = (daemon.handle(), daemon.stopper());
     std::thread::Builder::new()
@@ -49,11 +50,16 @@ pub(super) fn run(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
         .context("cannot start a thread")?;
     tracing::info!("the daemon is ready");
     daemon.ready();
-    daemon.wait(GRACE);
+    let lost = daemon.wait(GRACE);
     if let Some(server) = Arc::into_inner(server) {
         daemon.runtime().block_on(server.stop(ANSWERS));
     }
     drop(daemon);
+    if let Some(thread) = lost {
+        let message =
+            format!("the daemon stopped: a defect ended its thread {thread}; report this");
+        return Err(Failure::new(ExitCode::Failed, message));
+    }
     tracing::info!("the daemon stopped");
     output.message(&Message::Summary(Summary::new(Action::Daemon, RunStatus::Completed, started)));
     Ok(ExitCode::Done)
@@ -71,13 +77,10 @@ fn serve(daemon: &Daemon, audit: &Arc<AuditLog>) -> Result<ApiServer, Failure> {
     Ok(server)
 }
 
-/// Tells the server of other settings. Returns what only counts after a restart.
-fn reload(server: &ApiServer, settings: &Settings) -> Vec<String> {
-    server.reload(settings).unwrap_or_else(|error| {
-        let error = with_reasons(&error);
-        tracing::error!("the API keeps its certificate: {error}");
-        vec![format!("the certificate of [api]: {error}")]
-    })
+/// Tells the server of other settings. Returns what only counts after a restart, or why it cannot
+/// take them.
+fn reload(server: &ApiServer, settings: &Settings) -> Result<Vec<String>, String> {
+    server.reload(settings).map_err(|error| with_reasons(&error))
 }
 
 /// Reads the settings again. The change stands in the audit log before it is made; where it cannot,

@@ -24,6 +24,7 @@ mod keys;
 mod lists;
 mod log;
 mod metrics;
+mod notify;
 mod output;
 mod pins;
 mod prompt;
@@ -37,6 +38,9 @@ mod stats;
 mod tables;
 mod text;
 mod times;
+mod token_args;
+mod token_tables;
+mod tokens;
 mod verify;
 mod watch;
 mod watcher;
@@ -146,6 +150,9 @@ fn dispatch(cli: Cli, output: &Arc<Output>) -> Result<ExitCode, Failure> {
         Command::Prune(args) => prune::prune(&app, &args),
         Command::Status => Ok(lists::status(&app)),
         Command::Metrics { to } => metrics::metrics(&app, to.as_deref()),
+        Command::Token { command } => tokens::run(&app, command),
+        Command::Audit(args) => tokens::audit(&app, &args),
+        Command::Notify { command } => notify::run(&app, &command),
         Command::Runs(args) => history::runs(&app, &args),
         Command::Run { command } => history::run(&app, command),
         Command::Schedule => site::schedule(&app),
@@ -204,6 +211,9 @@ impl Command {
             Self::Replicate { .. } => Action::Replicate,
             Self::Status => Action::Status,
             Self::Metrics { .. } => Action::Metrics,
+            Self::Token { .. } => Action::Token,
+            Self::Audit(_) => Action::Audit,
+            Self::Notify { .. } => Action::NotifyTest,
             Self::Runs(_) => Action::Runs,
             Self::Run { .. } => Action::Run,
             Self::Schedule => Action::Schedule,

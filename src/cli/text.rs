@@ -92,7 +92,10 @@ pub(super) fn summary(summary: &Summary) -> String {
         | Action::Schedule
         | Action::Pause
         | Action::Resume
-        | Action::Daemon => format!("{subject}: {detail}"),
+        | Action::Daemon
+        | Action::Token
+        | Action::Audit
+        | Action::NotifyTest => format!("{subject}: {detail}"),
     }
 }
 

@@ -14,7 +14,6 @@ pub use error::ClientError;
 pub use follow::{Followed, Watcher, Wish};
 pub use stream::{RawEvent, StreamError, StreamReader};
 
-use crate::daemon::RunPage;
 use crate::operations::Task;
 use crate::report::{
     DaemonStatus, DueLine, ErrorReport, ExitCode, ObjectiveLine, PauseLine, ReloadReport,
@@ -87,7 +86,7 @@ struct Pause<'a> {
 /// Whether it was paused.
 #[derive(Debug, serde::Deserialize)]
 struct Resumed {
-    resumed: bool,
+    was_paused: bool,
 }
 
 impl Client {
@@ -112,7 +111,7 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says; so do all of these.
     pub fn status(&self) -> Result<DaemonStatus, ClientError> {
-        self.get("/v1/daemon")
+        self.get("/v1/status")
     }
 
     /// Asks for a run. When this returns, its record is durable.
@@ -142,14 +141,6 @@ impl Client {
             Err(ClientError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The newest runs; `query` says which, as in `machine=web01&limit=10`.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub fn runs(&self, query: &str) -> Result<RunPage, ClientError> {
-        self.get(&format!("/v1/runs?{query}"))
     }
 
     /// What runs next by itself.
@@ -189,7 +180,7 @@ impl Client {
     pub fn resume(&self, subject: &str) -> Result<bool, ClientError> {
         let resumed: Resumed =
             self.post("/v1/resume", &Pause { subject, note: None, until: None })?;
-        Ok(resumed.resumed)
+        Ok(resumed.was_paused)
     }
 
     /// All that is paused.
@@ -197,7 +188,7 @@ impl Client {
     /// # Errors
     /// When it cannot be asked.
     pub fn pauses(&self) -> Result<Vec<PauseLine>, ClientError> {
-        Ok(self.status()?.pauses)
+        self.get("/v1/pauses")
     }
 
     /// Has the settings file read again.
@@ -205,7 +196,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with all that is wrong in it; the old settings stay in force.
     pub fn reload(&self) -> Result<ReloadReport, ClientError> {
-        self.post("/v1/reload", &())
+        self.decode(&self.ask("POST", "/v1/reload", None)?)
     }
 
     /// Has the clock believed.
@@ -213,7 +204,7 @@ impl Client {
     /// # Errors
     /// When it cannot be asked.
     pub fn trust_clock(&self) -> Result<(), ClientError> {
-        self.done("POST", "/v1/trust-clock", None)
+        self.done("POST", "/v1/clock/trust", None)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -2,11 +2,13 @@
 
 use super::events::Events;
 use super::lock;
+use super::observer::Observer;
 use super::planning::Planning;
 use super::problems::Problems;
 use super::queue::{Demand, Limits, Queue};
 use super::service::Inbox;
 use crate::catalog::{History, RunRecord, RunStatus};
+use crate::notify::Notifier;
 use crate::operations::Task;
 use crate::progress::{Counts, Progress};
 use crate::report::LiveRun;
@@ -97,6 +99,8 @@ pub(super) struct State {
     pub unwritten: Vec<RunRecord>,
     /// Why nothing is pruned.
     pub prune_held: Option<String>,
+    /// The thread that a defect ended.
+    pub lost: Option<&'static str>,
 }
 
 impl State {
@@ -132,6 +136,10 @@ pub(super) struct Core {
     /// What is due when; `None` only before the daemon goes to work. Taken before `state`, if both
     /// are.
     pub planning: Mutex<Option<Planning>>,
+    /// How everything does.
+    pub observer: Observer,
+    /// Who tells people; `None` before it is needed.
+    pub notifier: Mutex<Option<Arc<Notifier>>>,
     /// Words for the thread that looks after everything.
     pub inbox: Inbox,
     /// Others that other settings concern.
@@ -149,6 +157,7 @@ impl Core {
             stopping: Stopping::No,
             unwritten: Vec::new(),
             prune_held: None,
+            lost: None,
         };
         Self {
             loaded: Mutex::new(loaded),
@@ -161,6 +170,8 @@ impl Core {
             throttle: Arc::default(),
             clock: Instant::now(),
             planning: Mutex::default(),
+            observer: Observer::default(),
+            notifier: Mutex::default(),
             inbox: Inbox::default(),
             on_reload: Mutex::default(),
         }

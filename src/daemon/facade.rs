@@ -1,10 +1,11 @@
 //! What the faces ask, answered.
 
 use super::core::Core;
-use super::planning::{Planning, pause_line};
+use super::planning::pause_line;
 use super::supervisor::Supervisor;
 use super::{DaemonError, DaemonHandle, EventPage, RunPage, lock};
 use crate::catalog::{History, Pause, RunFilter, is_running};
+use crate::metrics::render;
 use crate::operations::Task;
 use crate::report::{
     DaemonStatus, DueLine, LiveRun, NotifyTestLine, ObjectiveLine, PauseLine, ReloadReport,
@@ -29,6 +30,40 @@ impl Handle {
     }
 }
 
+impl Core {
+    pub fn status(&self) -> DaemonStatus {
+        let loaded = lock(&self.loaded).clone();
+        let state = lock(&self.state);
+        let (running, queued) = (state.queue.running_count(), state.queue.waiting_count());
+        let clock_doubt = state.prune_held.clone();
+        drop(state);
+        DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.events.instance().to_owned(),
+            pid: std::process::id(),
+            started: self.started,
+            settings_file: loaded.settings.file.display().to_string(),
+            settings_fingerprint: loaded.settings.fingerprint.to_string(),
+            settings_loaded: loaded.at,
+            reload_error: loaded.reload_error,
+            running,
+            queued,
+            pauses: self.pauses(),
+            clock_doubt,
+            problems: self.problems.list(),
+        }
+    }
+
+    /// What is paused now.
+    pub fn pauses(&self) -> Vec<PauseLine> {
+        let now = Timestamp::now();
+        // What is wrong with the history is told elsewhere.
+        let pauses = self.history.pauses().unwrap_or_default();
+        let pauses = pauses.into_iter().filter(|it| it.until.is_none_or(|until| until > now));
+        pauses.map(pause_line).collect()
+    }
+}
+
 impl DaemonHandle for Handle {
     fn settings(&self) -> Arc<Settings> {
         self.core.settings()
@@ -39,26 +74,7 @@ impl DaemonHandle for Handle {
     }
 
     fn status(&self) -> DaemonStatus {
-        let loaded = lock(&self.core.loaded).clone();
-        let state = lock(&self.core.state);
-        let (running, queued) = (state.queue.running_count(), state.queue.waiting_count());
-        let clock_doubt = state.prune_held.clone();
-        drop(state);
-        DaemonStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: self.core.events.instance().to_owned(),
-            pid: std::process::id(),
-            started: self.core.started,
-            settings_file: loaded.settings.file.display().to_string(),
-            settings_fingerprint: loaded.settings.fingerprint.to_string(),
-            settings_loaded: loaded.at,
-            reload_error: loaded.reload_error,
-            running,
-            queued,
-            pauses: self.pauses(),
-            clock_doubt,
-            problems: self.core.problems.list(),
-        }
+        self.core.status()
     }
 
     fn live(&self) -> Vec<LiveRun> {
@@ -104,19 +120,15 @@ impl DaemonHandle for Handle {
     }
 
     fn objectives(&self) -> Result<Vec<ObjectiveLine>, DaemonError> {
-        Ok(Vec::new())
+        Ok(self.core.observer.seen().objectives)
     }
 
     fn schedule(&self) -> Vec<DueLine> {
-        lock(&self.core.planning).as_ref().map_or_else(Vec::new, Planning::due_lines)
+        self.core.due_lines()
     }
 
     fn pauses(&self) -> Vec<PauseLine> {
-        let now = Timestamp::now();
-        // What is wrong with the history is told elsewhere.
-        let pauses = self.core.history.pauses().unwrap_or_default();
-        let pauses = pauses.into_iter().filter(|it| it.until.is_none_or(|until| until > now));
-        pauses.map(pause_line).collect()
+        self.core.pauses()
     }
 
     fn pause(
@@ -146,11 +158,14 @@ impl DaemonHandle for Handle {
         Ok(())
     }
 
-    fn notify_test(&self, _channel: Option<&str>) -> Result<Vec<NotifyTestLine>, DaemonError> {
-        Err(DaemonError::Unavailable("nobody is to be told anything".to_owned()))
+    fn notify_test(&self, channel: Option<&str>) -> Result<Vec<NotifyTestLine>, DaemonError> {
+        self.core.notify_test(channel)
     }
 
     fn metrics(&self) -> Result<String, DaemonError> {
-        Err(DaemonError::Unavailable("there are no metrics".to_owned()))
+        let facts = self.core.metrics_facts(self.core.status()).ok_or_else(|| {
+            DaemonError::Unavailable("the daemon has only begun to look at everything".to_owned())
+        })?;
+        Ok(render(&facts))
     }
 }

@@ -11,6 +11,7 @@ mod events;
 mod facade;
 mod handle;
 mod instance;
+mod observer;
 mod plan;
 mod planning;
 mod problems;

@@ -16,6 +16,8 @@ use std::collections::HashMap;
 #[derive(Debug, Clone)]
 pub(super) struct Work {
     pub task: Task,
+    /// How often it is tried again.
+    pub retries: u32,
     /// The expression; `None`: it follows the backups of its machine.
     expression: Option<String>,
     machine: Option<Name>,
@@ -171,6 +173,7 @@ impl Plan {
         let is_whole = about.machine.is_none() && about.replica.is_none();
         let work = Work {
             task,
+            retries: timing.retry.times,
             expression: schedule.map(|schedule| schedule.expression.clone()),
             machine: about.machine.cloned(),
             replica: about.replica.cloned(),

@@ -4,6 +4,7 @@
 //! run begins, which is durable before it does anything; what it makes is durable; its end is.
 //! Whatever a death leaves between two of them is found by [`Core::restore`].
 
+use super::check::key;
 use super::core::{Core, Entry};
 use super::events::Subject;
 use super::plan::{Plan, Work, backup_key};
@@ -15,14 +16,14 @@ use crate::catalog::{
     CatalogError, Pause, RunKind, RunOrigin, RunRecord, RunStatus, SlotFacts, SlotFate,
 };
 use crate::fsio::boot_id;
-use crate::operations::{known, with_reasons};
+use crate::operations::{Task, known, with_reasons};
 use crate::report::{DueLine, EventKind, PauseLine};
 use crate::schedule::{
     Decision, Ended, Now, Outcome as EndedAs, Planner, SUBJECT_ALL, Skip, Start, Upcoming, record,
 };
 use crate::settings::Settings;
 use crate::sys;
-use crate::units::RunId;
+use crate::units::{Name, RunId};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,12 +76,19 @@ impl Planning {
                 self.planner.restore_failed(key, due, attempt, now);
             }
         }
+        let facts = core.history.run_facts()?;
+        let last = |kind, machine: &Name, replica: Option<&Name>| {
+            facts.iter().find(|it| {
+                it.kind == kind
+                    && it.machine.as_ref() == Some(machine)
+                    && it.replica.as_ref() == replica
+            })
+        };
         for (machine, replica) in self.works.values().filter_map(Work::follows) {
-            let backup = core.history.last(RunKind::Backup, machine, None)?;
-            let made = backup.filter(|it| it.outcome.status == RunStatus::Completed);
-            let Some(made) = made.and_then(|it| it.outcome.ended) else { continue };
-            let last = core.history.last(RunKind::Replicate, machine, Some(replica))?;
-            if last.is_none_or(|last| last.started < made) {
+            let backup = last(RunKind::Backup, machine, None).and_then(|it| it.success);
+            let Some(made) = backup else { continue };
+            let followed = last(RunKind::Replicate, machine, Some(replica));
+            if followed.is_none_or(|it| it.started < made) {
                 self.planner.trigger_after(&backup_key(machine), now);
             }
         }
@@ -262,6 +270,19 @@ impl Core {
         lock(&self.state).prune_held = planning.doubt();
         self.inbox.set_wake(planning.wake);
         planning.wake.saturating_sub(sys::boot_time())
+    }
+
+    /// Whether a run that failed is tried again by itself.
+    pub fn is_retried(&self, task: &Task, record: &RunRecord) -> bool {
+        let planning = lock(&self.planning);
+        let work = key(task).zip(planning.as_ref()).and_then(|(key, it)| it.works.get(&key));
+        let has_more = work.is_some_and(|work| record.origin.attempt <= work.retries);
+        record.outcome.may_retry && record.origin.due.is_some() && has_more
+    }
+
+    /// What runs next by itself, the next first.
+    pub fn due_lines(&self) -> Vec<DueLine> {
+        lock(&self.planning).as_ref().map_or_else(Vec::new, Planning::due_lines)
     }
 
     /// Pauses `subject`.

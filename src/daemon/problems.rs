@@ -13,6 +13,12 @@ pub(super) enum Concern {
     Schedule,
     /// Threads cannot be started.
     Threads,
+    /// How well objectives are met cannot be told.
+    Objectives,
+    /// Nobody can be told of anything.
+    Notify,
+    /// The metrics file cannot be written.
+    Metrics,
     /// The history cannot be tidied up.
     Upkeep,
 }

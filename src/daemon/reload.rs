@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Somebody whom other settings concern. Returns what only counts after a restart.
-pub(super) struct OnReload(pub Box<dyn Fn(&Settings) -> Vec<String> + Send>);
+/// Somebody whom other settings concern. Returns what only counts after a restart, or why they
+/// cannot count.
+pub(super) struct OnReload(pub Box<dyn Fn(&Settings) -> Result<Vec<String>, String> + Send>);
 
 impl std::fmt::Debug for OnReload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,6 +44,13 @@ impl Core {
         };
         let mut needs_restart = Vec::new();
         let new = keep_in_place(&old, new, &mut needs_restart);
+        // Before they count: what these cannot take, nobody gets.
+        for other in others.iter() {
+            match (other.0)(&new) {
+                Ok(more) => needs_restart.extend(more),
+                Err(why) => return Err(self.kept(by, why, Vec::new())),
+            }
+        }
         let changes = changes(&old, &new);
         // What is due meanwhile is decided by one or the other, not by both.
         let mut planning = lock(&self.planning);
@@ -60,12 +68,13 @@ impl Core {
         drop(planning);
         limit_bandwidth(&new.limits, &self.throttle);
         self.fit_waiting(&new);
-        needs_restart.extend(others.iter().flat_map(|other| (other.0)(&new)));
+        drop(others);
         tracing::info!(by, "other settings are in force: {}", list(&changes));
         if !needs_restart.is_empty() {
             tracing::warn!("only counts after a restart: {}", needs_restart.join(", "));
         }
         self.events.push(Subject::default(), EventKind::Reloaded);
+        self.observer.reloaded();
         self.inbox.poke();
         self.dispatch();
         Ok(ReloadReport { settings_fingerprint: fingerprint, changes, needs_restart })

@@ -178,6 +178,12 @@ impl Core {
         let Some(entry) = state.entries.get(&id) else {
             drop(state);
             return Err(match self.history.run(id)? {
+                Some(record) if record.outcome.status == RunStatus::Running => {
+                    DaemonError::Conflict(format!(
+                        "run {} is not the daemon's; stop it where it was begun",
+                        id.short()
+                    ))
+                }
                 Some(record) => DaemonError::Conflict(format!(
                     "run {} is {}; there is nothing to stop",
                     id.short(),
@@ -223,6 +229,7 @@ impl Core {
         if let Err(error) = self.history.put(&record) {
             lock(&self.state).unwritten.push(record);
             self.history_failed(&error);
+            self.inbox.poke();
         }
     }
 

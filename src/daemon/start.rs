@@ -16,6 +16,7 @@ use crate::report::{EventKind, ExitCode};
 use crate::schedule::ScheduleError;
 use crate::settings::Settings;
 use crate::units::{Hex, fill_random};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -99,7 +100,10 @@ impl Daemon {
         limit_bandwidth(&core.settings().limits, &core.throttle);
         core.recover()?;
         let plan = plan(&core.settings())?;
-        *lock(&core.planning) = Some(Planning::new(&core, plan)?);
+        let planning = Planning::new(&core, plan)?;
+        // Before the first run that was left behind can begin.
+        lock(&core.state).prune_held = planning.doubt();
+        *lock(&core.planning) = Some(planning);
         let supervisor = Arc::new(Supervisor::new());
         let mut daemon = Self {
             core,
@@ -115,6 +119,8 @@ impl Daemon {
         let core = Arc::clone(&daemon.core);
         daemon.spawn("progress", move || core.tick_progress())?;
         let core = Arc::clone(&daemon.core);
+        daemon.spawn("observer", move || core.observe())?;
+        let core = Arc::clone(&daemon.core);
         daemon.clock = Some(daemon.runtime.block_on(tick_each_second(core))?);
         daemon.core.dispatch();
         Ok(daemon)
@@ -122,9 +128,18 @@ impl Daemon {
 
     fn spawn(
         &mut self,
-        name: &str,
+        name: &'static str,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<(), StartError> {
+        let stopper = self.stopper();
+        let work = move || {
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                // Without this thread it would only seem to live.
+                tracing::error!("a defect of afterimage ended the thread {name}; report this");
+                lock(&stopper.core.state).lost = Some(name);
+                stopper.stop();
+            }
+        };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         let system = |error| StartError::System { what: "start a thread", error };
         self.threads.push(thread.map_err(system)?);
@@ -146,9 +161,13 @@ impl Daemon {
         self.runtime.handle()
     }
 
-    /// Calls `other` with the new settings at each reload. It returns what of them only counts
-    /// after a restart.
-    pub fn on_reload(&self, other: impl Fn(&Settings) -> Vec<String> + Send + 'static) {
+    /// Calls `other` with new settings at each reload, before they count. It takes them over and
+    /// returns what of them only counts after a restart; or changes nothing and says why they cannot
+    /// count, and the old ones stay.
+    pub fn on_reload(
+        &self,
+        other: impl Fn(&Settings) -> Result<Vec<String>, String> + Send + 'static,
+    ) {
         lock(&self.core.on_reload).push(OnReload(Box::new(other)));
     }
 
@@ -164,8 +183,9 @@ impl Daemon {
 
     /// Waits until somebody asks it to stop, and then until nothing is under way any more. What
     /// waits is begun by the next daemon. What is under way is left alone for as long as `grace`, and
-    /// then asked to stop.
-    pub fn wait(&self, grace: Duration) {
+    /// then asked to stop. Returns the name of the thread that was lost to a defect, if that is why it
+    /// stops.
+    pub fn wait(&self, grace: Duration) -> Option<&'static str> {
         self.wait_for(None, |state| state.stopping == Stopping::No);
         self.wait_for(Some(grace), |state| state.queue.running_count() > 0);
         let state = lock(&self.core.state);
@@ -177,6 +197,7 @@ impl Daemon {
         drop(state);
         self.wait_for(None, |state| state.queue.running_count() > 0);
         self.core.write_again();
+        lock(&self.core.state).lost
     }
 
     fn wait_for(
@@ -194,11 +215,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Also when something failed before it was asked to stop.
+        // Also when something failed before it was asked to stop. Whatever is under way must end
+        // before another daemon may begin.
         self.stopper().stop();
+        self.wait(Duration::ZERO);
         lock(&self.core.state).stopping = Stopping::Over;
         self.core.changed.notify_all();
         self.core.inbox.poke();
+        self.core.observer.poke();
         if let Some(mut clock) = self.clock.take() {
             // It ends with the runtime, at the latest.
             let _ = self.runtime.block_on(clock.shutdown());
@@ -207,6 +231,7 @@ impl Drop for Daemon {
             // One that met a defect has told so already.
             let _ = thread.join();
         }
+        drop(lock(&self.core.notifier).take());
     }
 }
 

@@ -5,6 +5,7 @@ use super::events::Subject;
 use super::lock;
 use super::runs::summary;
 use crate::catalog::{RunOutcome, RunRecord, RunStatus};
+use crate::notify::{ConditionKey, Observation, Severity, Wrong, of_run};
 use crate::operations::{RunResult, Task, perform, run_end, stand_back};
 use crate::progress::Progress;
 use crate::report::{EventKind, ExitCode, RunEnd, Summary};
@@ -59,18 +60,40 @@ impl Core {
         drop(state);
         tracing::info!(run = %job.run, "{} begins", live.work);
         self.events.push(Subject::from(&live), EventKind::Started(live));
-        let end = match catch_unwind(AssertUnwindSafe(perform)) {
-            Ok(result) => run_end(result),
-            Err(panic) => panicked(&queued, job, &*panic),
+        let result = catch_unwind(AssertUnwindSafe(perform));
+        let trigger = queued.origin.trigger;
+        let (record, end, found) = match result {
+            Ok(result) => {
+                // Of what it says, the end keeps only words.
+                let retried = of_run(&job.task, trigger, &result, true);
+                let last = of_run(&job.task, trigger, &result, false);
+                let failed = result.as_ref().err();
+                let may_retry = failed.is_some_and(|failed| failed.may_retry(&job.progress));
+                let end = run_end(result);
+                let record = self.settle(queued, &end, may_retry, &job.progress);
+                let is_retried = self.is_retried(&job.task, &record);
+                (record, end, if is_retried { retried } else { last })
+            }
+            Err(panic) => {
+                let end = panicked(&queued, job, &*panic);
+                let found = defect(&job.task, &end);
+                (self.settle(queued, &end, false, &job.progress), end, vec![found])
+            }
         };
-        let record = self.settle(queued, &end, &job.progress);
+        self.observer.run_ended(found);
         // Who hears of its end may ask for the next run at once.
         drop(under_way);
         self.tell_end(&record, &job.task, end);
     }
 
     /// The record of the end, which is durable after this if the history can be written.
-    fn settle(&self, queued: RunRecord, end: &RunEnd, progress: &Progress) -> RunRecord {
+    fn settle(
+        &self,
+        queued: RunRecord,
+        end: &RunEnd,
+        may_retry: bool,
+        progress: &Progress,
+    ) -> RunRecord {
         if let Ok(Some(record)) = self.history.run(queued.id)
             && !record.outcome.status.is_open()
         {
@@ -87,6 +110,7 @@ impl Core {
             reason: end.error.clone().or_else(|| summary.reason.clone()),
             detail: summary.detail.clone(),
             exit: Some(end.exit.into()),
+            may_retry,
             warnings: summary.warnings.clone(),
             steps: progress.steps(),
             ..RunOutcome::open(summary.status)
@@ -94,6 +118,14 @@ impl Core {
         self.write_end(record.clone());
         record
     }
+}
+
+/// What is told of a run that met a defect.
+fn defect(task: &Task, end: &RunEnd) -> Observation {
+    let text = end.error.clone().unwrap_or_default();
+    let next = end.summary.run.map(|run| format!("afterimage run show {}", run.short()));
+    let key = ConditionKey::RunFailed { task: task.describe() };
+    Observation { key, wrong: Some(Wrong { severity: Severity::Error, text, next }) }
 }
 
 /// A run that met a defect.

@@ -7,6 +7,7 @@ use crate::report::NotifyTestLine;
 use crate::settings::NotifySettings;
 use crate::units::readable;
 use jiff::Timestamp;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Tells all channels a test at once, whatever they are told otherwise, and waits for their answers:
@@ -31,13 +32,29 @@ pub fn test(
         return Err(NotifyError::NoChannel { name: readable(name) });
     }
     let notification = Notification::of_test(new_id()?, &sender.host, now);
+    // A thread of its own: whoever calls may be part of another runtime.
+    std::thread::scope(|scope| {
+        let all = || try_all(channels, &notification, sender.attempt_max, now);
+        scope
+            .spawn(all)
+            .join()
+            .unwrap_or_else(|_| Err(NotifyError::Thread(std::io::Error::other("it panicked"))))
+    })
+}
+
+fn try_all(
+    channels: Vec<Channel>,
+    notification: &Notification,
+    longest: Duration,
+    now: Timestamp,
+) -> Result<Vec<NotifyTestLine>, NotifyError> {
     let runtime = worker::runtime().map_err(NotifyError::Thread)?;
     let mut tests = JoinSet::new();
     let mut lines = Vec::new();
     for (place, channel) in channels.into_iter().enumerate() {
         let problem = Some("the attempt was cut off; run it again".to_owned());
         lines.push(NotifyTestLine { channel: channel.name(), problem });
-        let (notification, longest) = (notification.clone(), sender.attempt_max);
+        let notification = notification.clone();
         let attempt = async move { (place, channel.deliver(&notification, now, longest).await) };
         tests.spawn_on(attempt, runtime.handle());
     }

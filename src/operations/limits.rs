@@ -1,26 +1,27 @@
 //! How much of the host the runs take: bandwidth, processor and disks.
 
-use crate::settings::{DaemonSettings, IoPriority, LimitSettings, TIMEZONE_LOCAL};
+use crate::schedule::{self, rate_at};
+use crate::settings::{DaemonSettings, IoPriority, LimitSettings};
 use crate::sys;
-use crate::throttle::{Throttle, by_the_clock, network};
+use crate::throttle::{Throttle, network};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io;
+use std::num::NonZeroU64;
 
 /// Makes the limits of the settings hold from now on, for runs under way too: of what is read, by
 /// all who ask `reads`; of the network, in all the process.
 pub fn limit_bandwidth(limits: &LimitSettings, reads: &Throttle) {
-    let zone = match limits.timezone.as_str() {
-        TIMEZONE_LOCAL => TimeZone::system(),
-        // The settings were checked for it.
-        name => TimeZone::get(name).unwrap_or_else(|_| TimeZone::system()),
-    };
+    // The settings were checked for it.
+    let zone = schedule::zone(&limits.timezone).unwrap_or_else(|_| TimeZone::system());
     let each = [(reads, &limits.read), (network(), &limits.network)];
     for (throttle, rules) in each {
         if rules.is_empty() {
             throttle.set_rate(None);
-        } else {
-            throttle.follow(by_the_clock(rules.clone(), zone.clone()));
+            continue;
         }
+        let (rules, zone) = (rules.clone(), zone.clone());
+        throttle.follow(move || rate_at(&rules, &zone, Timestamp::now()).and_then(NonZeroU64::new));
     }
 }
 

@@ -29,6 +29,11 @@ impl FailedRun {
     pub fn exit_code(&self) -> ExitCode {
         self.error.exit_code()
     }
+
+    /// Whether doing the same again may help. `progress` is that of the run.
+    pub fn may_retry(&self, progress: &Progress) -> bool {
+        may_retry(&self.error, progress)
+    }
 }
 
 /// How a run ended.

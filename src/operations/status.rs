@@ -3,7 +3,7 @@
 use super::error::known;
 use super::find::point_lines;
 use super::followed::{Known, Points};
-use super::objectives::{LiveFacts, objective_lines};
+use super::objectives::{LiveFacts, Noted, objective_lines};
 use super::open::open_repository;
 use super::{OpenRepository, OperationError, damage, points, replicate};
 use crate::catalog::{Catalog, Distrust, History, NewestPoint, RunFacts};
@@ -149,7 +149,8 @@ fn add_objectives(
 ) {
     // A history that cannot be read is a warning of its own.
     let open = history.and_then(|it| it.open_objectives().ok()).unwrap_or_default();
-    let lines = objective_lines(settings, report, live, &open, &BTreeMap::new(), now);
+    let noted = Noted { open: &open, compliance: &BTreeMap::new(), first_seen: None };
+    let lines = objective_lines(settings, report, live, &noted, now);
     let mut lines: BTreeMap<(Name, Option<Name>), ObjectiveLine> = lines
         .into_iter()
         .map(|line| ((line.machine.clone(), line.replica.clone()), line))

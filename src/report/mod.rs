@@ -7,6 +7,7 @@ mod damage;
 mod exit;
 mod lines;
 mod summary;
+mod token;
 mod usage;
 
 pub use crate::catalog::ObjectiveState;
@@ -21,7 +22,10 @@ pub use lines::{
     PruneDecision, ReplicaStatus, RepositoryStatus, SettingsLine, StepLine,
 };
 pub use summary::{Action, DifferingDisk, Range, RecoveryKeyText, Summary, Tally};
+pub use token::{NewToken, TokenLine};
 pub use usage::{PacksUsage, UsageLine, UsageScope};
+
+use crate::audit::{AuditLine, AuditVerdict};
 
 /// A line of JSON; `message_type` says which.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -67,6 +71,14 @@ pub enum Message {
     Daemon(DaemonStatus),
     /// Whether a test message went.
     NotifyTest(NotifyTestLine),
+    /// A token of the API.
+    Token(TokenLine),
+    /// A token that was made, with its secret.
+    NewToken(NewToken),
+    /// A line of the audit log.
+    Audit(AuditLine),
+    /// What a verification of the audit log found.
+    AuditVerdict(AuditVerdict),
     /// Something that is right in the settings, but does less than may be expected.
     Notice(SettingsLine),
     /// Something that the user should know.

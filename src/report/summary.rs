@@ -53,6 +53,12 @@ pub enum Action {
     Generate,
     /// The demonstration ran.
     Demo,
+    /// Tokens were made, listed or revoked.
+    Token,
+    /// The audit log was read.
+    Audit,
+    /// Test messages were sent.
+    NotifyTest,
     /// Runs were listed.
     Runs,
     /// A run was shown or asked to stop.

@@ -1,7 +1,6 @@
 //! The books in virtual time; threads only where real ones matter.
 
 use super::*;
-use crate::units::{DAY_MINUTES, Window};
 use proptest::prelude::*;
 
 fn rate(bytes: u64) -> Rate {
@@ -237,31 +236,4 @@ fn who_waits_sees_that_the_source_says_otherwise() {
     };
     throttle.pay(1 << 20, &is_cancelled);
     assert_eq!(throttle.rate(), None);
-}
-
-#[test]
-fn the_first_rule_that_fits_the_time_of_the_day_holds() {
-    let day = Window { from_min: 8 * 60, to_min: 18 * 60 };
-    let noon = Window { from_min: 12 * 60, to_min: 13 * 60 };
-    let rule = |bytes_per_s, at| RateRule { bytes_per_s, at };
-    let rules = [rule(20, Some(day)), rule(30, Some(noon)), rule(200, None)];
-    let hours = [0, 7, 8, 12, 17, 18, 23].map(|hour| rate_at(&rules, hour * 60));
-    assert_eq!(hours, [200, 200, 20, 20, 20, 200, 200].map(rate));
-    assert_eq!(rate_at(&rules[..2], 18 * 60), None);
-    assert_eq!(rate_at(&[], 0), None);
-}
-
-#[test]
-fn rules_go_by_the_clock_of_their_zone() {
-    // Two minutes of the day now, in a zone and in another one twelve hours apart.
-    let east = TimeZone::fixed(jiff::tz::offset(6));
-    let west = TimeZone::fixed(jiff::tz::offset(-6));
-    let now = Timestamp::now().to_zoned(east.clone());
-    let minute = now.hour() as u16 * 60 + now.minute() as u16;
-    // Five hours around now: never the other half of the day.
-    let from_min = (minute + DAY_MINUTES - 150) % DAY_MINUTES;
-    let window = Window { from_min, to_min: (from_min + 300) % DAY_MINUTES };
-    let rules = vec![RateRule { bytes_per_s: 7, at: Some(window) }];
-    assert_eq!(by_the_clock(rules.clone(), east)(), rate(7));
-    assert_eq!(by_the_clock(rules, west)(), None);
 }

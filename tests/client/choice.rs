@@ -35,7 +35,7 @@ impl Site {
         });
         self.peer.serve(move |asked, mut stream| {
             let answer = match asked.line.as_str() {
-                "GET /v1/daemon" => json(200, &status),
+                "GET /v1/status" => json(200, &status),
                 "POST /v1/runs" => json(202, &value!({"run": RUN})),
                 _ => format!("{STREAM}id: a-1\ndata: {}\n\n", completed()),
             };
@@ -94,7 +94,7 @@ fn a_daemon_of_another_settings_file_is_not_asked_to_do_anything() {
     site.world.write("other.toml", text.as_bytes());
     site.serve("other.toml");
     site.run(&["backup", "now"]).expect(2).complains("other.toml").complains("--no-daemon");
-    assert!(site.peer.lines().iter().all(|line| line == "GET /v1/daemon"));
+    assert!(site.peer.lines().iter().all(|line| line == "GET /v1/status"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod choice;
 mod common;
 mod faults;
 mod identical;
+mod live;
 mod peer;
 mod site;
 mod terminal;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 /// What a peer was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// `GET /v1/daemon`.
+    /// `GET /v1/status`.
     pub line: String,
     /// The last event that the other side saw.
     pub after: Option<String>,

@@ -6,12 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than a daemon takes to begin or to end.
-const LONG: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(30);
 
 const SETTINGS: &str = "state_dir = \"state\"\n\
     [repository.main]\nurl = \"repository\"\nencryption = \"none\"\n\
     [repository.second]\nurl = \"second\"\nencryption = \"none\"\n\
     [machine.web01]\nrepository = \"main\"\nkeep = { last = 1 }\n\
+    hooks = { before = \"touch FOLDER/began; while [ -e FOLDER/wait ]; do sleep 0.02; done\" }\n\
     [[machine.web01.disk]]\nname = \"root\"\nsource = { image = \"web01.img\" }\n\
     [replica.standby]\nmachine = \"web01\"\ntrigger = \"manual\"\n\
     [[replica.standby.disk]]\nname = \"root\"\ntarget = { image = \"standby/root.raw\" }\n";
@@ -25,7 +26,8 @@ pub struct Site {
 impl Site {
     pub fn new() -> Self {
         let world = World { folder: tempfile::tempdir().unwrap() };
-        world.write("settings.toml", SETTINGS.as_bytes());
+        let folder = world.folder.path().display().to_string();
+        world.write("settings.toml", SETTINGS.replace("FOLDER", &folder).as_bytes());
         world.write_disk("web01", 1);
         world.run(&["init"]).expect(0);
         Self { world, daemon: None }
@@ -60,6 +62,24 @@ impl Site {
         }
     }
 
+    /// The next captures wait until [`Self::let_go`].
+    pub fn hold(&self) {
+        self.world.write("wait", b"");
+    }
+
+    pub fn let_go(&self) {
+        std::fs::remove_file(self.world.path("wait")).unwrap();
+    }
+
+    /// Waits until a capture is under way.
+    pub fn wait_for_capture(&self) {
+        let until = Instant::now() + LONG;
+        while !self.world.path("began").exists() {
+            assert!(Instant::now() < until, "no capture began");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Ends the daemon at once.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
@@ -72,10 +92,11 @@ impl Site {
         self.world.run(args)
     }
 
-    /// How many runs the history has that the daemon was asked for.
-    pub fn asked_for(&self) -> usize {
-        let lines = self.world.json(&["runs", "-n", "1000"]).expect(0).lines();
-        lines.iter().filter(|line| line["by"].is_string()).count()
+    /// All runs of the history.
+    pub fn runs(&self) -> Vec<serde_json::Value> {
+        let mut lines = self.world.json(&["runs", "-n", "1000"]).expect(0).lines();
+        lines.retain(|line| line["message_type"] == "run");
+        lines
     }
 }
 

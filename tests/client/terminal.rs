@@ -43,7 +43,7 @@ impl Daemon {
         let is_cancelled = Arc::clone(&cancelled);
         peer.serve(move |asked, mut stream| {
             let answer = match asked.line.as_str() {
-                "GET /v1/daemon" => json(200, &status),
+                "GET /v1/status" => json(200, &status),
                 "POST /v1/runs" => json(202, &value!({"run": RUN})),
                 line if line.ends_with("/cancel") => {
                     is_cancelled.store(true, Ordering::Relaxed);

@@ -105,6 +105,22 @@ fn runs_of_one_machine_follow_each_other_and_others_go_beside_them() {
 }
 
 #[test]
+fn runs_on_one_disk_wait_for_each_other_where_the_settings_say_so() {
+    let scene = Scene::new(2, "[daemon]\ndisk_runs = 1\n");
+    let daemon = scene.daemon();
+    let handle = daemon.handle();
+    scene.hold("m0");
+    let first = handle.submit(backup("m0"), "me").unwrap();
+    scene.wait_for_capture("m0");
+    let second = handle.submit(backup("m1"), "me").unwrap();
+    let waits_for = handle.run(second).unwrap().unwrap().live.unwrap().waits_for.unwrap();
+    assert!(waits_for.contains("same disk"), "{waits_for}");
+    scene.let_go("m0");
+    assert_eq!(end_of(&*handle, first).exit, ExitCode::Done);
+    assert_eq!(end_of(&*handle, second).exit, ExitCode::Done);
+}
+
+#[test]
 fn a_run_that_waits_ends_at_once_when_it_is_cancelled() {
     let scene = Scene::new(2, "[daemon]\nruns = 1\n");
     let daemon = scene.daemon();

@@ -6,3 +6,5 @@ mod queue;
 mod recovery;
 mod reload;
 mod scene;
+mod schedule;
+mod unwritable;

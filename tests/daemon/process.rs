@@ -10,13 +10,13 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// A daemon in a process of its own, which does not outlive the test.
-struct Process {
-    child: Child,
+pub struct Process {
+    pub child: Child,
     supervisor: UnixDatagram,
 }
 
 impl Process {
-    fn start(scene: &Scene, watchdog_us: Option<u64>) -> Self {
+    pub fn start(scene: &Scene, watchdog_us: Option<u64>) -> Self {
         let path = scene.path("notify.sock");
         let _ = std::fs::remove_file(&path);
         let supervisor = UnixDatagram::bind(&path).unwrap();

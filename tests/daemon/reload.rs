@@ -17,6 +17,7 @@ fn other_settings_count_at_once_and_runs_under_way_keep_theirs() {
     // The machine m1 goes.
     scene.write_settings(
         1,
+        "",
         "[machine.new]\nrepository = \"main\"\n[[machine.new.disk]]\n\
                              name = \"root\"\nsource = { image = \"m1.img\", format = \"raw\" }\n",
     );
@@ -52,7 +53,7 @@ fn wrong_settings_change_nothing_and_are_told() {
     assert_eq!(end_of(&*handle, run).exit, ExitCode::Done);
     std::fs::remove_file(scene.settings_file()).unwrap();
     assert!(handle.reload("me").is_err());
-    scene.write_settings(1, "");
+    scene.write_settings(1, "", "");
     handle.reload("me").unwrap();
     assert_eq!(handle.status().reload_error, None);
     assert_eq!(record_of(&*handle, run).outcome.status, RunStatus::Completed);
@@ -71,4 +72,23 @@ fn a_state_folder_stays_until_the_daemon_is_started_anew() {
     let run = handle.submit(backup("m0"), "me").unwrap();
     assert_eq!(end_of(&*handle, run).exit, ExitCode::Done);
     assert!(!scene.path("elsewhere").exists());
+}
+
+#[test]
+fn settings_that_a_part_of_the_daemon_cannot_take_change_nothing() {
+    let scene = Scene::new(1, "");
+    let daemon = scene.daemon();
+    let handle = daemon.handle();
+    daemon.on_reload(|settings| match settings.daemon.runs {
+        7 => Err("seven are too many".to_owned()),
+        runs => Ok(vec![format!("the number {runs}")]),
+    });
+    scene.write_settings(1, "", "[daemon]\nruns = 7\n");
+    let refused = handle.reload("me").unwrap_err().to_string();
+    assert!(refused.contains("seven are too many"), "{refused}");
+    assert_eq!(handle.status().reload_error, Some(refused));
+    assert_ne!(handle.settings().daemon.runs, 7);
+    scene.write_settings(1, "", "[daemon]\nruns = 8\n");
+    assert_eq!(handle.reload("me").unwrap().needs_restart, ["the number 8"]);
+    assert_eq!(handle.settings().daemon.runs, 8);
 }

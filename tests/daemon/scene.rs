@@ -44,8 +44,13 @@ impl Scene {
     /// Machines `m0`, `m1`, …, each with one small disk, and a repository that exists. `more` is
     /// added to the settings. The capture of a machine waits as long as there is a file `NAME.wait`.
     pub fn new(machines: usize, more: &str) -> Self {
+        Self::with(machines, "", more)
+    }
+
+    /// As [`Self::new`], with more lines for the first machine.
+    pub fn with(machines: usize, of_first: &str, more: &str) -> Self {
         let scene = Self { folder: tempfile::tempdir().unwrap() };
-        scene.write_settings(machines, more);
+        scene.write_settings(machines, of_first, more);
         for at in 0..machines {
             std::fs::write(scene.path(&format!("m{at}.img")), vec![at as u8 + 1; 100_000]).unwrap();
         }
@@ -53,18 +58,20 @@ impl Scene {
         scene
     }
 
-    pub fn write_settings(&self, machines: usize, more: &str) {
+    pub fn write_settings(&self, machines: usize, of_first: &str, more: &str) {
         let folder = self.folder.path().display();
-        let mut text = "state_dir = \"state\"\n[repository.main]\nurl = \"repository\"\n\
+        let mut text =
+            "state_dir = \"state\"\ntimezone = \"UTC\"\n[repository.main]\nurl = \"repository\"\n\
                         encryption = \"none\"\n"
-            .to_owned();
+                .to_owned();
         for at in 0..machines {
             text += &format!(
                 "[machine.m{at}]\nrepository = \"main\"\n\
                  hooks = {{ before = \"touch {folder}/m{at}.began; \
-                 while [ -e {folder}/m{at}.wait ]; do sleep 0.02; done\" }}\n\
+                 while [ -e {folder}/m{at}.wait ]; do sleep 0.02; done\" }}\n{}\n\
                  [[machine.m{at}.disk]]\nname = \"root\"\n\
-                 source = {{ image = \"m{at}.img\", format = \"raw\" }}\n"
+                 source = {{ image = \"m{at}.img\", format = \"raw\" }}\n",
+                if at == 0 { of_first } else { "" }
             );
         }
         self.write("afterimage.toml", &(text + more));

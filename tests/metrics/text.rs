@@ -90,7 +90,7 @@ fn a_file_holds_no_metrics_of_the_process_for_its_reader_has_its_own() {
 fn the_command_writes_a_file_and_another_process_tells_the_same_of_the_past() {
     let (site, made) = site();
     let run = |arguments: &[&str]| {
-        let mut command = Command::cargo_bin("afterimage").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
         command.arg("-c").arg(site.folder.path().join("settings.toml")).args(arguments);
         command.assert().success().get_output().stdout.clone()
     };

@@ -94,8 +94,10 @@ fn greet(stream: &mut Stream, manner: &Manner) -> io::Result<()> {
     if manner.silent {
         return stream.line().map(drop);
     }
-    while manner.endless {
-        stream.write_all(&[b'2'; 4096])?;
+    if manner.endless {
+        loop {
+            stream.write_all(&[b'2'; 4096])?;
+        }
     }
     say(stream, "220 mail.example.org ESMTP")
 }

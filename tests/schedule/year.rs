@@ -42,9 +42,11 @@ fn calendar(plans: &[Plan], from: i64, to: i64) -> BTreeMap<String, Vec<i64>> {
 /// Each slot of the calendar, up to the last that was decided, ran once or was skipped for a reason.
 /// Returns how many ran, and how many were skipped.
 fn check<L: Ledger>(world: &World<L>, plans: &[Plan], are_counts_whole: bool) -> (u64, u64) {
+    let started = std::time::Instant::now();
     let start: Timestamp = START.parse().unwrap();
     let from = start.as_second().div_euclid(60) + 1;
-    let to = world.now.wall.as_second().div_euclid(60).max(from) + 1;
+    // A clock that is years ahead is not followed.
+    let to = world.now.wall.as_second().div_euclid(60).clamp(from, from + 366 * 1440) + 1;
     let (mut ran, mut skipped) = (0, 0);
     for (key, due) in calendar(plans, from, to) {
         let mut left = due.iter().map(|minute| minute * 60).peekable();
@@ -55,7 +57,7 @@ fn check<L: Ledger>(world: &World<L>, plans: &[Plan], are_counts_whole: bool) ->
                 assert!(slot >= first, "{key}: the slot at {slot} was lost before {line:?}");
                 count += 1;
             }
-            if first > start.as_second() && last < world.now.wall.as_second() {
+            if first > start.as_second() && last < to * 60 {
                 assert!(count > 0, "{key}: nothing was due in {line:?}");
             }
             match line.fate {
@@ -70,9 +72,10 @@ fn check<L: Ledger>(world: &World<L>, plans: &[Plan], are_counts_whole: bool) ->
             }
         }
         // What is left waits for a delay or a window, or came due while the daemon was off.
-        let waits = left.map(|slot| world.now.wall.as_second() - slot).max().unwrap_or(0);
+        let waits = left.map(|slot| to * 60 - slot).max().unwrap_or(0);
         assert!(waits < 8 * 86_400, "{key}: {waits} s undecided");
     }
+    println!("checked in {:?}", started.elapsed());
     (ran, skipped)
 }
 
@@ -92,17 +95,14 @@ fn in_a_year_each_slot_runs_once_or_is_skipped_for_a_reason() {
 #[test]
 fn in_a_year_of_wrong_clocks_no_slot_runs_twice_and_nothing_is_pruned_in_doubt() {
     let seed = seed(2);
-    for seed in seed..seed + 2 {
-        println!("seed {seed}");
-        let (mut world, plans) = World::new(START, MemoryLedger::default(), Chance(seed));
-        world.run(&Options { days: 200, clocks_jump: true });
-        let (ran, skipped) = check(&world, &plans, false);
-        println!(
-            "{} disruptions, {} starts, {ran} ran, {skipped} skipped",
-            world.disruptions, world.starts
-        );
-        assert!(world.disruptions > 100 && world.starts > 3000);
-    }
+    let (mut world, plans) = World::new(START, MemoryLedger::default(), Chance(seed));
+    world.run(&Options { days: 200, clocks_jump: true });
+    let (ran, skipped) = check(&world, &plans, false);
+    println!(
+        "{} disruptions, {} starts, {ran} ran, {skipped} skipped",
+        world.disruptions, world.starts
+    );
+    assert!(world.disruptions > 100 && world.starts > 3000);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Judging objectives again and again, and noting for how long each was how well met.
 
-use super::facts::{LiveFacts, objective_lines};
+use super::facts::{LiveFacts, Noted, objective_lines};
 use super::gap::{Durable, account};
 use crate::catalog::{
-    CatalogError, Compliance, History, ObjectiveInterval, ObjectiveState, ObjectiveSubject,
-    RunFilter, RunKind, RunStatus,
+    CatalogError, CompletedRun, Compliance, History, ObjectiveInterval, ObjectiveState,
+    ObjectiveSubject,
 };
 use crate::operations::StatusReport;
 use crate::report::ObjectiveLine;
@@ -18,8 +18,8 @@ use std::time::Duration;
 const NOTED_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// Nobody looked for so long: what was in between is found out from what is known of points.
 const GAP: SignedDuration = SignedDuration::from_mins(5);
-/// Runs that are looked at to find that out, of each subject.
-const GAP_RUNS_MAX: usize = 10_000;
+/// Runs that are looked at to find that out, of all together.
+const GAP_RUNS_MAX: usize = 200_000;
 /// A run does not take longer.
 const RUN_MAX: SignedDuration = SignedDuration::from_hours(48);
 /// For how long it is told how well objectives were met.
@@ -67,7 +67,9 @@ impl ObjectiveBook {
         now: Timestamp,
     ) -> Result<Vec<ObjectiveLine>, CatalogError> {
         let judge = |book: &Self| {
-            objective_lines(settings, report, live, &book.open, &book.compliance, now)
+            let (open, compliance) = (&book.open, &book.compliance);
+            let noted = Noted { open, compliance, first_seen: Some(now) };
+            objective_lines(settings, report, live, &noted, now)
         };
         self.lines = judge(self);
         self.changed = self.find_changed();
@@ -116,18 +118,27 @@ impl ObjectiveBook {
         live: &LiveFacts,
         now: Timestamp,
     ) -> Result<(), CatalogError> {
+        let last = |line: &ObjectiveLine| self.open.get(&line.subject()).map_or(now, |it| it.to);
+        let is_gap = |line: &&ObjectiveLine| now.duration_since(last(line)) > GAP;
+        let gaps = self.lines.iter().filter(is_gap);
+        let past = match (gaps.clone().map(last).min(), &live.clock_doubt) {
+            (Some(from), None) => {
+                let rpo_s = gaps.map(|line| line.rpo_s).max().unwrap_or(0);
+                Some(Past::look(history, from, rpo_s)?)
+            }
+            _ => None,
+        };
         let mut intervals = Vec::new();
         for line in &self.lines {
-            let subject = line.subject();
-            let last = self.open.get(&subject).map_or(now, |open| open.to);
-            let is_gap = now.duration_since(last) > GAP;
-            if is_gap && live.clock_doubt.is_none() && line.state != ObjectiveState::Unknown {
-                intervals.extend(fill(history, line, &subject, last, now)?);
+            let told = line.state != ObjectiveState::Unknown;
+            let is_gap = is_gap(&line);
+            if let Some(past) = past.as_ref().filter(|_| is_gap && told) {
+                intervals.extend(past.fill(line, last(line), now));
             }
-            // What is noted already is not noted again: this one begins where that ends.
-            let to = now;
-            let from = if is_gap { now } else { last.min(now) };
-            intervals.push(ObjectiveInterval { subject, state: line.state, from, to });
+            // This one begins where the last one ends.
+            let from = if is_gap { now } else { last(line).min(now) };
+            let subject = line.subject();
+            intervals.push(ObjectiveInterval { subject, state: line.state, from, to: now });
         }
         history.note_objectives(&intervals)?;
         self.open = history.open_objectives()?;
@@ -135,62 +146,58 @@ impl ObjectiveBook {
     }
 }
 
-/// What an objective was while nobody looked.
-fn fill(
-    history: &History,
-    line: &ObjectiveLine,
-    subject: &ObjectiveSubject,
-    from: Timestamp,
-    to: Timestamp,
-) -> Result<Vec<ObjectiveInterval>, CatalogError> {
-    let rpo = Duration::from_secs(line.rpo_s);
-    let mut points = durable(history, subject, rpo, from)?;
-    // What is there now was there at the latest now, and holds what it holds.
-    let lag = line.lag_s.and_then(|lag| i64::try_from(lag).ok());
-    let newest = lag.and_then(|lag| to.saturating_add(SignedDuration::from_secs(-lag)).ok());
-    let is_known = |instant: Timestamp| points.iter().any(|point| point.instant >= instant);
-    if let Some(instant) = newest.filter(|instant| !is_known(*instant)) {
-        points.push(Durable { instant, since: instant });
-    }
-    let parts = account(&points, rpo, from, to);
-    let interval =
-        |(state, from, to)| ObjectiveInterval { subject: subject.clone(), state, from, to };
-    Ok(parts.into_iter().map(interval).collect())
+/// What is known of the time in which nobody looked: the backups and replications of it.
+struct Past {
+    /// Of each machine, its backups; of each replica, its replications.
+    runs: BTreeMap<ObjectiveSubject, Vec<CompletedRun>>,
+    /// When backups began that made points.
+    instants: BTreeMap<PointId, Timestamp>,
 }
 
-/// The points of which the history tells that matter after `from`: a backup's began to be held
-/// when it began, and was there when it ended.
-fn durable(
-    history: &History,
-    subject: &ObjectiveSubject,
-    rpo: Duration,
-    from: Timestamp,
-) -> Result<Vec<Durable>, CatalogError> {
-    let rpo = SignedDuration::try_from(rpo).unwrap_or(SignedDuration::MAX);
-    let since = from.saturating_add(-rpo).and_then(|at| at.saturating_add(-RUN_MAX));
-    let since = since.unwrap_or(Timestamp::MIN);
-    let runs = |kind, replica| {
-        let machine = Some(subject.machine.clone());
-        let (status, since) = (Some(RunStatus::Completed), Some(since));
-        let filter = RunFilter { kind: Some(kind), machine, replica, status, since, before: None };
-        history.runs(&filter, GAP_RUNS_MAX)
-    };
-    let backups = runs(RunKind::Backup, None)?;
-    let ended = |started: Timestamp, ended: Option<Timestamp>| ended.unwrap_or(started);
-    let Some(replica) = &subject.replica else {
-        let durable = backups.iter().map(|run| Durable {
-            instant: run.started,
-            since: ended(run.started, run.outcome.ended),
+impl Past {
+    /// All that matters to objectives of at most `rpo_s` after `from`.
+    fn look(history: &History, from: Timestamp, rpo_s: u64) -> Result<Self, CatalogError> {
+        let rpo = SignedDuration::from_secs(i64::try_from(rpo_s).unwrap_or(i64::MAX / 2));
+        let since = from.saturating_add(-rpo).and_then(|at| at.saturating_add(-RUN_MAX));
+        let all = history.completed_since(since.unwrap_or(Timestamp::MIN), GAP_RUNS_MAX)?;
+        let backups = all.iter().filter(|run| run.replica.is_none());
+        let instants = backups.map(|run| (run.point, run.started)).collect();
+        let mut runs: BTreeMap<ObjectiveSubject, Vec<CompletedRun>> = BTreeMap::new();
+        for run in all {
+            let (machine, replica) = (run.machine.clone(), run.replica.clone());
+            runs.entry(ObjectiveSubject { machine, replica }).or_default().push(run);
+        }
+        Ok(Self { runs, instants })
+    }
+
+    /// What an objective was between two instants.
+    fn fill(&self, line: &ObjectiveLine, from: Timestamp, to: Timestamp) -> Vec<ObjectiveInterval> {
+        let subject = line.subject();
+        let mut points = self.durable(&subject);
+        let lag = line.lag_s.and_then(|lag| i64::try_from(lag).ok());
+        let newest = lag.and_then(|lag| to.saturating_add(SignedDuration::from_secs(-lag)).ok());
+        let is_known = |instant: Timestamp| points.iter().any(|point| point.since >= instant);
+        if let Some(instant) = newest.filter(|instant| !is_known(*instant)) {
+            // No run tells of it. A replica has it now, and who knows since when.
+            let since = if subject.replica.is_some() { to } else { instant };
+            points.push(Durable { instant, since });
+        }
+        let parts = account(&points, Duration::from_secs(line.rpo_s), from, to);
+        let interval = |(state, from, to)| {
+            let subject = subject.clone();
+            ObjectiveInterval { subject, state, from, to }
+        };
+        parts.into_iter().map(interval).collect()
+    }
+
+    /// Points that were there: a backup's holds about the instant at which the backup began.
+    fn durable(&self, subject: &ObjectiveSubject) -> Vec<Durable> {
+        let runs = self.runs.get(subject).map(Vec::as_slice).unwrap_or_default();
+        let durable = runs.iter().map(|run| Durable {
+            // A point that no backup is known of is a capture that the run itself made.
+            instant: self.instants.get(&run.point).copied().unwrap_or(run.started),
+            since: run.ended,
         });
-        return Ok(durable.collect());
-    };
-    let instants: BTreeMap<PointId, Timestamp> =
-        backups.iter().filter_map(|run| Some((run.outcome.point?, run.started))).collect();
-    let replicated = runs(RunKind::Replicate, Some(replica.clone()))?;
-    let durable = replicated.iter().filter_map(|run| {
-        // A point that no backup is known of is a capture that the run itself made.
-        let instant = instants.get(&run.outcome.point?).copied().unwrap_or(run.started);
-        Some(Durable { instant, since: ended(run.started, run.outcome.ended) })
-    });
-    Ok(durable.collect())
+        durable.collect()
+    }
 }

@@ -1,11 +1,11 @@
 //! From what is known of everything to the facts about each objective.
 
-use super::judge::{Coming, Feed, Judgement, ObjectiveFacts, judge};
+use super::judge::{Coming, Feed, Judgement, ObjectiveFacts, expected, judge};
 use crate::catalog::{
     Compliance, ObjectiveInterval, ObjectiveState, ObjectiveSubject, RunFacts, RunKind, RunStatus,
 };
 use crate::operations::StatusReport;
-use crate::report::{DueLine, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus};
+use crate::report::{DueLine, LastRun, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus};
 use crate::settings::{ReplicaMode, ReplicaSettings, Settings, Trigger};
 use crate::units::Name;
 use jiff::Timestamp;
@@ -21,6 +21,14 @@ pub struct LiveFacts {
     pub live: Vec<LiveRun>,
     /// Why the clock is not believed.
     pub clock_doubt: Option<String>,
+}
+
+/// What was noted of objectives before.
+pub(in crate::operations) struct Noted<'n> {
+    pub open: &'n BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    pub compliance: &'n BTreeMap<ObjectiveSubject, Compliance>,
+    /// Since when there are those of which nothing was noted; `None`: it is not known.
+    pub first_seen: Option<Timestamp>,
 }
 
 /// A kind of runs, and the machine or replica that they are of.
@@ -48,6 +56,8 @@ struct Known<'k> {
     machines: BTreeMap<&'k Name, &'k MachineStatus>,
     clock_doubt: Option<&'k String>,
     open: &'k BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+    /// Since when there are objectives of which nothing was noted yet.
+    first_seen: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -56,7 +66,7 @@ impl<'k> Known<'k> {
         settings: &'k Settings,
         report: &'k StatusReport,
         live: &'k LiveFacts,
-        open: &'k BTreeMap<ObjectiveSubject, ObjectiveInterval>,
+        noted: &Noted<'k>,
         now: Timestamp,
     ) -> Self {
         let runs = report.runs.iter().filter(|it| it.repository.is_none());
@@ -76,13 +86,14 @@ impl<'k> Known<'k> {
             live: live_runs.collect(),
             machines: report.machines.iter().map(|it| (&it.machine, it)).collect(),
             clock_doubt: live.clock_doubt.as_ref(),
-            open,
+            open: noted.open,
+            first_seen: noted.first_seen,
             now,
         }
     }
 
     fn counts_from(&self, subject: &ObjectiveSubject) -> Option<Timestamp> {
-        self.open.get(subject).map(|open| open.from)
+        self.open.get(subject).map(|open| open.from).or(self.first_seen)
     }
 
     /// What all facts have in common.
@@ -92,8 +103,11 @@ impl<'k> Known<'k> {
         subject: &ObjectiveSubject,
         key: Key<'_>,
         command: String,
+        last: Option<&LastRun>,
     ) -> ObjectiveFacts {
         let runs = self.runs.get(&key);
+        // Without a daemon, what the history says of runs of other processes.
+        let live = last.filter(|last| last.status == RunStatus::Running && !last.cut_off);
         ObjectiveFacts {
             rpo,
             newest: None,
@@ -103,22 +117,20 @@ impl<'k> Known<'k> {
             durations: runs.map(|runs| runs.durations()).unwrap_or_default(),
             failures: runs.map_or(0, |runs| runs.failures),
             failure: runs.and_then(|runs| failure(runs)),
-            coming: self.coming(&key, runs.copied()),
+            coming: self.coming(&key, live),
             feed: None,
         }
     }
 
-    fn coming(&self, key: &Key<'_>, runs: Option<&RunFacts>) -> Coming {
+    fn coming(&self, key: &Key<'_>, last: Option<&LastRun>) -> Coming {
         if let Some(live) = self.live.get(key) {
             return match live.status {
                 RunStatus::Queued => Coming::Waits,
                 _ => Coming::UnderWay(live.since),
             };
         }
-        // Without a daemon, what the history says of runs of other processes.
-        let under_way = runs.filter(|runs| runs.status == RunStatus::Running);
-        if let (Some(runs), true) = (under_way, self.due.is_empty()) {
-            return Coming::UnderWay(runs.started);
+        if let (Some(last), true) = (last, self.due.is_empty()) {
+            return Coming::UnderWay(last.started);
         }
         match self.due.get(key) {
             Some(DueLine { held: Some(why), .. }) => Coming::Held(why.clone()),
@@ -133,7 +145,7 @@ impl<'k> Known<'k> {
         let subject = ObjectiveSubject { machine: machine.clone(), replica: None };
         let command = format!("afterimage backup now {machine}");
         let key = key(RunKind::Backup, Some(machine), None);
-        let mut facts = self.facts(rpo, &subject, key, command);
+        let mut facts = self.facts(rpo, &subject, key, command, status.last_run.as_ref());
         facts.newest = status.newest.map(|newest| newest.time);
         if status.points.is_none() && facts.problem.is_none() {
             // Where it cannot be asked, what the last backup said still counts against it.
@@ -159,7 +171,7 @@ impl<'k> Known<'k> {
         let subject = subject_of(status);
         let command = format!("afterimage replicate now {name}");
         let key = key(RunKind::Replicate, Some(&status.machine), Some(name));
-        let mut facts = self.facts(rpo, &subject, key, command);
+        let mut facts = self.facts(rpo, &subject, key, command, status.last_run.as_ref());
         if replica.trigger == Trigger::AfterBackup && facts.coming == Coming::Unknown {
             facts.coming = Coming::Follows;
         }
@@ -182,8 +194,8 @@ impl<'k> Known<'k> {
     /// When the next point of a machine is expected.
     fn next_point(&self, machine: &Name) -> Option<Timestamp> {
         let status = self.machines.get(machine)?;
-        // The objective does not matter to the expectation.
-        judge(&self.of_machine(status, Duration::MAX), self.now).expected
+        // The objective does not matter to what is expected.
+        expected(&self.of_machine(status, Duration::ZERO), self.now)
     }
 }
 
@@ -209,23 +221,22 @@ pub(in crate::operations) fn objective_lines(
     settings: &Settings,
     report: &StatusReport,
     live: &LiveFacts,
-    open: &BTreeMap<ObjectiveSubject, ObjectiveInterval>,
-    compliance: &BTreeMap<ObjectiveSubject, Compliance>,
+    noted: &Noted<'_>,
     now: Timestamp,
 ) -> Vec<ObjectiveLine> {
-    let known = Known::new(settings, report, live, open, now);
+    let known = Known::new(settings, report, live, noted, now);
     let machines = report.machines.iter().filter_map(|status| {
         let rpo = known.settings.machines.get(&status.machine)?.rpo?;
         let subject = ObjectiveSubject { machine: status.machine.clone(), replica: None };
         let judged = judge(&known.of_machine(status, rpo), now);
-        Some(line(subject, rpo, judged, None, open, compliance, now))
+        Some(line(subject, rpo, judged, None, noted, now))
     });
     let replicas = report.replicas.iter().filter_map(|status| {
         let replica = known.settings.replicas.get(&status.replica)?;
         let rpo = replica.rpo?;
         let judged = judge(&known.of_replica(status, replica, rpo), now);
         let bytes = status.lag_bytes;
-        Some(line(subject_of(status), rpo, judged, bytes, open, compliance, now))
+        Some(line(subject_of(status), rpo, judged, bytes, noted, now))
     });
     machines.chain(replicas).collect()
 }
@@ -235,13 +246,12 @@ fn line(
     rpo: Duration,
     judged: Judgement,
     lag_bytes: Option<u64>,
-    open: &BTreeMap<ObjectiveSubject, ObjectiveInterval>,
-    compliance: &BTreeMap<ObjectiveSubject, Compliance>,
+    noted: &Noted<'_>,
     now: Timestamp,
 ) -> ObjectiveLine {
     let Judgement { state, lag, reason, .. } = judged;
-    let same = open.get(&subject).filter(|open| open.state == state);
-    let percent = compliance.get(&subject).and_then(Compliance::percent);
+    let same = noted.open.get(&subject).filter(|open| open.state == state);
+    let percent = noted.compliance.get(&subject).and_then(Compliance::percent);
     ObjectiveLine {
         machine: subject.machine,
         replica: subject.replica,

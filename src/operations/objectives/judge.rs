@@ -153,7 +153,7 @@ fn risk(
     lag: Duration,
     expected: Option<Timestamp>,
 ) -> Option<String> {
-    let gone = |percent: u32| lag > facts.rpo * percent / 100;
+    let gone = |percent: u32| lag > facts.rpo.saturating_mul(percent) / 100;
     let deadline = newest.saturating_add(jiff::SignedDuration::try_from(facts.rpo).ok()?).ok()?;
     let by = format!("needed by {}", whole(deadline));
     let command = &facts.command;
@@ -190,7 +190,7 @@ fn risk(
 }
 
 /// When something younger is expected to be there.
-fn expected(facts: &ObjectiveFacts, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn expected(facts: &ObjectiveFacts, now: Timestamp) -> Option<Timestamp> {
     let lasts = expected_duration(&facts.durations);
     // A replica can only get what is there.
     let ready = match facts.feed {
@@ -205,10 +205,14 @@ fn expected(facts: &ObjectiveFacts, now: Timestamp) -> Option<Timestamp> {
         (Coming::Due(at), _) => (*at).max(ready),
         // What failed to follow is tried again after the next point.
         (Coming::Follows, Some(Feed { has_newer: true, next })) => next?.max(now),
-        (Coming::Follows, _) => ready,
+        (Coming::Follows, Some(_)) => ready,
+        (Coming::Follows, None) => return None,
     };
     let end = begins.saturating_add(jiff::SignedDuration::try_from(lasts).ok()?).ok()?;
-    Some(end.max(now))
+    // One that should have ended needs as long again as it is late.
+    now.saturating_add(jiff::SignedDuration::try_from(between(end, now)).ok()?)
+        .ok()
+        .map(|late| late.max(end))
 }
 
 /// How long the next run will take: the median of the last ones; while each takes longer than the
@@ -299,6 +303,9 @@ mod tests {
         is(&under_way(3400), 3400, ObjectiveState::AtRisk);
         let slow = ObjectiveFacts { durations: vec![minutes(50)], ..under_way(1200) };
         is(&slow, 1300, ObjectiveState::AtRisk);
+        // It should have ended at 2100, and does not.
+        is(&under_way(1800), 2850, ObjectiveState::Met);
+        is(&under_way(1800), 2851, ObjectiveState::AtRisk);
         let waits = ObjectiveFacts { coming: Coming::Waits, ..facts() };
         is(&waits, 3300, ObjectiveState::Met);
         is(&waits, 3301, ObjectiveState::AtRisk);

@@ -10,6 +10,6 @@ mod judge;
 
 pub use book::ObjectiveBook;
 pub use facts::LiveFacts;
-pub(super) use facts::objective_lines;
+pub(super) use facts::{Noted, objective_lines};
 pub use gap::{Durable, account};
 pub use judge::{Coming, Feed, Judgement, ObjectiveFacts, judge};

@@ -137,20 +137,37 @@ impl Planner {
         }
     }
 
-    /// Enters when a task is looked at next.
+    /// Enters when a task is looked at next: at once when something it waits for is over.
     pub(super) fn set_wake(&mut self, index: usize) {
-        let is_busy = self.is_busy(&self.tasks[index].task.key);
-        let state = &self.tasks[index];
+        let wake = self.waits(index).min();
+        self.enter_wake(index, wake);
+    }
+
+    /// The same after a look at it, or when it cannot be done now: what is over waits for a window,
+    /// and not in the same tick again.
+    pub(super) fn set_wake_later(&mut self, index: usize) {
         let now = self.now.wall;
         let again = now.checked_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX);
-        // What is over waits for a window; and not in the same tick again.
-        let wake = waits(state, self.now, is_busy)
-            .map(
-                |at| if at > now { at } else { state.task.allowed.next_open(now).unwrap_or(again) },
-            )
-            .map(|at| if at > now { at } else { again })
-            .min();
+        let allowed = &self.tasks[index].task.allowed;
+        let opens = |at| if at > now { at } else { allowed.next_open(now).unwrap_or(again) };
+        let wake =
+            self.waits(index).map(|at| if opens(at) > now { opens(at) } else { again }).min();
         self.enter_wake(index, wake);
+    }
+
+    /// When what a task waits for comes; it may be over.
+    fn waits(&self, index: usize) -> impl Iterator<Item = Timestamp> + use<> {
+        let state = &self.tasks[index];
+        let is_busy = self.is_busy(&state.task.key);
+        let slot = match &state.task.when {
+            When::Schedule(due) => {
+                due.next_after(state.decided).map(|slot| start_of(state, due, slot))
+            }
+            When::After(_) => None,
+        };
+        let trigger = state.trigger.filter(|_| !is_busy).map(|trigger| trigger.at);
+        let retry = state.retry.filter(|_| !is_busy).map(|retry| retry_at(&retry, self.now));
+        [slot, trigger, retry].into_iter().flatten()
     }
 
     fn enter_wake(&mut self, index: usize, wake: Option<Timestamp>) {
@@ -163,22 +180,6 @@ impl Planner {
             self.wakes.insert((at, index));
         }
     }
-
-    /// Has a task looked at with the next tick.
-    pub(super) fn wake_now(&mut self, index: usize) {
-        self.enter_wake(index, Some(self.now.wall));
-    }
-}
-
-/// When what a task waits for comes; it may be over.
-fn waits(state: &TaskState, now: Now, is_busy: bool) -> impl Iterator<Item = Timestamp> {
-    let slot = match &state.task.when {
-        When::Schedule(due) => due.next_after(state.decided).map(|slot| start_of(state, due, slot)),
-        When::After(_) => None,
-    };
-    let trigger = state.trigger.filter(|_| !is_busy).map(|trigger| trigger.at);
-    let retry = state.retry.filter(|_| !is_busy).map(|retry| retry_at(&retry, now));
-    [slot, trigger, retry].into_iter().flatten()
 }
 
 /// When a try begins, by the clock on the wall.

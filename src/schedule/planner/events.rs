@@ -64,7 +64,7 @@ impl Planner {
                 let at = now.wall.checked_add(wait).unwrap_or(now.wall);
                 state.trigger = Some(TriggerState { due, at });
             }
-            self.look_at_index(index);
+            self.set_wake(index);
         }
     }
 
@@ -88,7 +88,7 @@ impl Planner {
                 {
                     if let Some(index) = self.by_key.get(&skip.key).copied() {
                         self.tasks[index].decided = skip.decided_before;
-                        self.set_wake(index);
+                        self.set_wake_later(index);
                     }
                 }
                 // These cannot be decided again: they follow from what is over.
@@ -112,7 +112,7 @@ impl Planner {
                 state.claimed = None;
             }
         }
-        self.set_wake(index);
+        self.set_wake_later(index);
     }
 
     /// One run of the task less.
@@ -127,15 +127,6 @@ impl Planner {
 
     fn look_at(&mut self, key: &str) {
         if let Some(index) = self.by_key.get(key).copied() {
-            self.look_at_index(index);
-        }
-    }
-
-    fn look_at_index(&mut self, index: usize) {
-        let state = &self.tasks[index];
-        if state.trigger.is_some_and(|trigger| trigger.at <= self.now.wall) {
-            self.wake_now(index);
-        } else {
             self.set_wake(index);
         }
     }

@@ -219,7 +219,7 @@ impl Planner {
             self.wakes.pop_first();
             self.tasks[index].wake = None;
             self.decide(index, &mut decisions);
-            self.set_wake(index);
+            self.set_wake_later(index);
         }
         decisions.extend(self.clock.note().map(Decision::NoteClock));
         decisions
@@ -252,6 +252,12 @@ impl Planner {
             for state in &mut self.tasks {
                 self.pending.extend(decide::skip(state, until, SkipReason::ClockJumped));
                 state.decided = state.decided.max(whole(until));
+            }
+        }
+        if step != Step::None {
+            // How long such a run had to wait was told by the clock as it was before.
+            for trigger in self.tasks.iter_mut().filter_map(|state| state.trigger.as_mut()) {
+                trigger.at = trigger.at.min(self.now.wall);
             }
         }
         let far = self.now.wall.checked_add(DAY).unwrap_or(Timestamp::MAX);
