@@ -1,5 +1,6 @@
 //! The daemon as a whole.
 
+use crate::metrics::CONTENT_TYPE;
 use crate::api::Problem;
 use crate::api::access::Rule;
 use crate::api::audited::Change;
@@ -63,11 +64,10 @@ pub(super) async fn config(State(api): State<Api>) -> Result<axum::Json<ConfigLi
 /// All metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "site",
     responses((status = 200, description = "Metrics.", body = String,
-        content_type = "application/openmetrics-text")))]
+        content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let text = api.work(Work::Light, |shared| Ok(shared.daemon.metrics()?)).await?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 /// Reads the settings file again. When it is wrong, the old settings stay, and all that is wrong
