@@ -1,6 +1,5 @@
 //! The daemon as a whole.
 
-use crate::metrics::CONTENT_TYPE;
 use crate::api::Problem;
 use crate::api::access::Rule;
 use crate::api::audited::Change;
@@ -8,6 +7,7 @@ use crate::api::extract::Json;
 use crate::api::lines::{ConfigLine, Health, NotifyOrder};
 use crate::api::peer::Caller;
 use crate::api::state::{Api, Work};
+use crate::metrics::CONTENT_TYPE;
 use crate::report::{DaemonStatus, NotifyTestLine, ReloadReport};
 use axum::Extension;
 use axum::extract::State;
