@@ -1,9 +1,9 @@
 //! A thousand machines and their replicas under one daemon: is every due time kept, and what does
-//! that cost? `cargo bench --bench fleet [-- --machines N --minutes M --runs R]`; `--smoke` for a
-//! short one.
+//! that cost? `cargo bench --bench fleet [-- --machines N --times T --every SECONDS --runs R]`;
+//! `--smoke` for a short one.
 //!
-//! Each machine has one disk of 64 KiB, of which a block changes before each minute; backups and
-//! replications are due every minute. First the daemon is left alone with schedules that are far
+//! Each machine has one disk of 64 KiB, of which a block changes before each due time; backups and
+//! replications are due at the same times. First the daemon is left alone with schedules that are far
 //! away: what it costs when nothing is to be done.
 
 #[path = "../../tests/fleet/site.rs"]
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 struct Options {
     machines: usize,
-    minutes: u64,
+    times: u64,
+    every_s: i64,
     runs: usize,
     idle_s: u64,
 }
@@ -33,7 +34,8 @@ fn options() -> Options {
     };
     Options {
         machines: number("--machines", if smoke { 20 } else { 1000 }) as usize,
-        minutes: number("--minutes", if smoke { 1 } else { 10 }),
+        times: number("--times", if smoke { 2 } else { 10 }),
+        every_s: number("--every", if smoke { 5 } else { 60 }) as i64,
         runs: number("--runs", 8) as usize,
         idle_s: if smoke { 3 } else { 60 },
     }
@@ -61,59 +63,66 @@ fn main() {
     println!("idle: {percent:.2} % of a processor, {} MiB", mib(&daemon, "VmRSS"));
     daemon.stop();
 
-    let busy = Site::new(&folder.path().join("busy"), program, plan("* * * * *"));
+    let schedule = match options.every_s {
+        60 => "* * * * *".to_owned(),
+        seconds => format!("*/{seconds} * * * * *"),
+    };
+    let busy = Site::new(&folder.path().join("busy"), program, plan(&schedule));
     let daemon = busy.start();
-    work(&busy, &daemon, options.minutes);
-    let first = (Timestamp::now().as_second() / 60 - options.minutes as i64 + 1) * 60;
-    report(&busy, &daemon, first, options.minutes);
+    let dues = work(&busy, &daemon, &options);
+    report(&busy, &daemon, &dues);
     daemon.stop();
 }
 
-/// Changes a block of each disk before each minute, and asks for the status from time to time.
-fn work(site: &Site, daemon: &Daemon, minutes: u64) {
+/// Changes a block of each disk before each due time, and asks for the status from time to time.
+/// Returns the due times, but for the last, whose runs are still under way.
+fn work(site: &Site, daemon: &Daemon, options: &Options) -> Vec<Timestamp> {
     let (before, since) = (processor_time(daemon), Instant::now());
-    let mut status = Vec::new();
-    for minute in 0..=minutes {
-        let next = (Timestamp::now().as_second() / 60 + 1) * 60;
-        if minute < minutes {
-            for machine in 0..site.plan.machines {
-                let file = std::fs::File::options().write(true).open(site.disk(machine)).unwrap();
-                file.write_all_at(&[minute as u8 + 1; 512], 4096).unwrap();
-            }
-        }
-        while Timestamp::now().as_second() < next - 5 {
-            std::thread::sleep(Duration::from_secs(5));
+    let (mut status, mut dues) = (Vec::new(), Vec::new());
+    let pause = (options.every_s / 12).max(1);
+    for time in 0..=options.times {
+        let next = (Timestamp::now().as_second() / options.every_s + 1) * options.every_s;
+        while Timestamp::now().as_second() < next - pause {
+            std::thread::sleep(Duration::from_secs(pause as u64));
             let since = Instant::now();
             site.command(&["-q", "status"]);
             status.push(since.elapsed());
         }
+        // Nothing may change while it is read: what was due before is done by now.
+        for machine in 0..site.plan.machines {
+            let file = std::fs::File::options().write(true).open(site.disk(machine)).unwrap();
+            file.write_all_at(&[time as u8 + 1; 512], 4096).unwrap();
+        }
         while Timestamp::now().as_second() < next {
             std::thread::sleep(Duration::from_millis(20));
         }
+        dues.push(Timestamp::from_second(next).unwrap());
+        let share = (processor_time(daemon) - before).as_secs_f64() / since.elapsed().as_secs_f64();
         println!(
-            "minute {minute}: {} MiB, at most {} MiB; {:.0} % of a processor so far",
+            "due time {time}: {} MiB, at most {} MiB; {:.0} % of a processor so far",
             mib(daemon, "VmRSS"),
             mib(daemon, "VmHWM"),
-            (processor_time(daemon) - before).as_secs_f64() / since.elapsed().as_secs_f64() * 100.0
+            share * 100.0
         );
     }
+    dues.pop();
     status.sort();
     if let (Some(median), Some(last)) = (status.get(status.len() / 2), status.last()) {
         println!("`status`: median {median:?}, at most {last:?}, of {}", status.len());
     }
+    dues
 }
 
-fn report(site: &Site, daemon: &Daemon, first: i64, minutes: u64) {
+fn report(site: &Site, daemon: &Daemon, dues: &[Timestamp]) {
     let (mut ran, mut missed, mut twice) = (0, 0, 0);
     let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
     for lines in site.slots().values() {
-        for minute in 0..minutes.saturating_sub(1) {
-            let due = Timestamp::from_second(first + minute as i64 * 60).unwrap();
-            match fates(lines, due) {
+        for due in dues {
+            match fates(lines, *due) {
                 (1, 0) => ran += 1,
                 (0, 0) => missed += 1,
                 (0, 1) => {
-                    let line = lines.iter().find(|line| (line.first..=line.last).contains(&due));
+                    let line = lines.iter().find(|line| (line.first..=line.last).contains(due));
                     if let Some(SlotFate::Skipped(reason)) = line.map(|line| &line.fate) {
                         *skipped.entry(reason.clone()).or_default() += 1;
                     }

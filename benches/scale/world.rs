@@ -167,5 +167,5 @@ impl World {
 
 /// As many threads as the program itself would use.
 pub fn workers() -> usize {
-    afterimage::operations::workers()
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

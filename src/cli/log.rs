@@ -7,7 +7,7 @@ use crate::units::printable;
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -69,6 +69,9 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        if !is_told(event.metadata()) {
+            return Ok(());
+        }
         if !IS_JOURNAL.load(Ordering::Relaxed) {
             return self.plain.format_event(context, writer, event);
         }
@@ -82,6 +85,11 @@ where
         }
         writeln!(writer, "<{}>{}", priority(*event.metadata().level()), one_line(&line))
     }
+}
+
+/// Whether it is for people who watch: what libraries do is not, unless something is wrong.
+fn is_told(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::WARN || metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
 }
 
 /// What `syslog(3)` calls the level.

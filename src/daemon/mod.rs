@@ -28,6 +28,7 @@ mod work;
 pub use handle::{DaemonError, DaemonHandle, EventPage, RunPage};
 pub use instance::{BoundSocket, InstanceError};
 pub use queue::{Demand, Limits, Queue};
+pub use reload::TakenOver;
 pub use start::{Daemon, StartError, Stopper};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

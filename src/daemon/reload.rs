@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Somebody whom other settings concern. Returns what only counts after a restart, or why they
-/// cannot count.
-pub(super) struct OnReload(pub Box<Concerned>);
+/// What only counts after a restart, or why the settings cannot count.
+pub type TakenOver = Result<Vec<String>, String>;
 
-type Concerned = dyn Fn(&Settings) -> Result<Vec<String>, String> + Send;
+/// Somebody whom other settings concern.
+pub(super) struct OnReload(pub Box<dyn Fn(&Settings) -> TakenOver + Send>);
 
 impl std::fmt::Debug for OnReload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

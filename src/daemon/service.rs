@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long it sleeps at most.
 pub(super) const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How long it waits before it tries again what failed.
-pub(super) const TRY_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the thread is told.
 #[derive(Debug)]

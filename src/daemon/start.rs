@@ -5,10 +5,10 @@ use super::facade::Handle;
 use super::instance::{BoundSocket, InstanceError, take_lock};
 use super::plan::plan;
 use super::planning::Planning;
-use super::reload::OnReload;
+use super::reload::{OnReload, TakenOver};
 use super::supervisor::Supervisor;
 use super::{DaemonHandle, events::Subject, lock};
-use crate::catalog::{CatalogError, History, check_local_folder};
+use crate::catalog::{CatalogError, History, check_local_folder, let_pack_lengths_hold};
 use crate::fsio::FileLock;
 use crate::operations::limit_bandwidth;
 use crate::progress::StopReason;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+/// How often at most the lengths of all packs of a repository are asked for.
+const LENGTHS_HOLD: Duration = Duration::from_secs(30);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +100,8 @@ impl Daemon {
             .build()
             .map_err(system("start threads"))?;
         let core = Arc::new(Core::new(settings, history, Hex(instance).to_string()));
+        // Many runs a minute look into the same repositories.
+        let_pack_lengths_hold(LENGTHS_HOLD);
         limit_bandwidth(&core.settings().limits, &core.throttle);
         core.recover()?;
         let plan = plan(&core.settings())?;
@@ -164,10 +169,7 @@ impl Daemon {
     /// Calls `other` with new settings at each reload, before they count. It takes them over and
     /// returns what of them only counts after a restart; or changes nothing and says why they cannot
     /// count, and the old ones stay.
-    pub fn on_reload(
-        &self,
-        other: impl Fn(&Settings) -> Result<Vec<String>, String> + Send + 'static,
-    ) {
+    pub fn on_reload(&self, other: impl Fn(&Settings) -> TakenOver + Send + 'static) {
         lock(&self.core.on_reload).push(OnReload(Box::new(other)));
     }
 

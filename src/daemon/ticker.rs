@@ -22,12 +22,12 @@ impl Core {
             let state = lock(&self.state);
             let state =
                 self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            let is_up = |state: &mut super::core::State| state.stopping != Stopping::Over;
+            let waited = self.changed.wait_timeout_while(state, EVERY, is_up);
+            let state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.stopping == Stopping::Over {
                 return;
             }
-            drop(state);
-            std::thread::sleep(EVERY);
-            let state = lock(&self.state);
             let under_way = state.entries.values().filter(|entry| entry.progress.is_some());
             let now: Vec<LiveRun> = under_way.map(|entry| entry.live(None)).collect();
             drop(state);

@@ -23,7 +23,7 @@ const ALL_HOURS: u64 = (1 << 24) - 1;
 /// What an expression says.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
-    cron: Cron,
+    cron: Box<Cron>,
     /// Bit N: at that hour, minute or second.
     hours: u64,
     minutes: u64,
@@ -39,7 +39,7 @@ impl Pattern {
         let hours = bits(cron.pattern.hours.values());
         let minutes = bits(cron.pattern.minutes.values());
         let seconds = bits(cron.pattern.seconds.values());
-        Ok(Self { cron, hours, minutes, seconds })
+        Ok(Self { cron: Box::new(cron), hours, minutes, seconds })
     }
 
     /// Whether it means each hour of a day in the same way.

@@ -67,8 +67,7 @@ fn record(status: &str, exit: Option<u8>) -> Value {
 
 /// An event of the run, as it is sent.
 fn event(instance: &str, number: u64, what: &Value) -> String {
-    let mut event = value!({"id": number, "time": "2026-11-22T09:00:00Z", "run": RUN});
-    event.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
+    let event = value!({"id": number, "time": "2026-11-22T09:00:00Z", "run": RUN, "what": what});
     format!("id: {instance}-{number}\ndata: {event}\n\n")
 }
 

@@ -58,6 +58,8 @@ fn a_run_is_shown_followed_and_cancelled_by_others() {
     site.run(&["daemon", "status"]).expect(0).says("1 run under way");
     let follower = Beside::start(&site, &["run", "show", "latest", "--follow"]);
     site.run(&["run", "cancel", &id[..12]]).expect(0).says(&id[..12]);
+    // A hook of the user's is waited for.
+    site.let_go();
     backup.ends(130);
     let (out, _) = follower.ends(130);
     assert!(out.contains("status      failed"), "{out}");

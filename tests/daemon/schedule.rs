@@ -231,12 +231,16 @@ fn a_repository_is_looked_after_by_itself() {
     scene.write("afterimage.toml", &text.replace("[repository.main]\n", upkeep));
     let daemon = scene.daemon();
     let handle = daemon.handle();
-    for _ in 0..2 {
+    for _ in 0..3 {
         std::fs::write(scene.path("m0.img"), Timestamp::now().to_string().repeat(5000)).unwrap();
         let run = handle.submit(backup("m0"), "me").unwrap();
         assert_eq!(end_of(&*handle, run).exit, ExitCode::Done);
+        // Of points of one second, none is older than the other.
+        let second = Timestamp::now().as_second();
+        wait_for("the next second", || (Timestamp::now().as_second() > second).then_some(()));
     }
-    wait_for("the prune", || (points(&scene, "m0") == 1).then_some(()));
+    // The newest one, and the last one before it.
+    wait_for("the prune", || (points(&scene, "m0") == 2).then_some(()));
     for kind in [RunKind::Gc, RunKind::Verify] {
         let runs = wait_for_runs(&*handle, kind, |runs| completed(runs) >= 1);
         assert_eq!(runs[0].repository, Some(name("main")));

@@ -1,6 +1,6 @@
 //! Clocks that are wrong.
 
-use crate::tools::{Bench, task, time};
+use crate::tools::{Bench, after, task, time};
 use afterimage::catalog::RunTrigger;
 use afterimage::schedule::{Outcome, ScheduledTask, SkipReason, Start};
 use jiff::Timestamp;
@@ -110,6 +110,24 @@ fn a_clock_that_goes_back_by_days_goes_on_from_there() {
     // Five days are not far: it is believed when it agrees for an hour.
     assert_eq!(keys(&run_until(&mut bench, "2026-06-05T01:00:00Z")), ["backup"]);
     assert_eq!(keys(&run_until(&mut bench, "2026-06-05T02:00:00Z")), ["backup", "prune"]);
+}
+
+#[test]
+fn a_replica_that_waits_follows_its_backup_also_when_the_clock_goes_back_meanwhile() {
+    let mut bench =
+        Bench::new("2026-06-10T00:30:00Z", vec![task("a", "0 * * * *"), after("b", "a")]);
+    let begun = bench.until("2026-06-10T01:00:00Z");
+    end_all(&mut bench, &begun);
+    let first = bench.tick();
+    assert_eq!(keys(&first), ["b"]);
+    bench.planner.queued("a");
+    bench.manual_ended("a", Outcome::Completed);
+    for wall in ["2026-06-05T00:30:00Z", "2026-06-04T20:30:00Z"] {
+        set(&mut bench, wall);
+        assert_eq!(bench.tick(), []);
+    }
+    end_all(&mut bench, &first);
+    assert_eq!(keys(&bench.tick()), ["b"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::api::extract::Json;
 use crate::api::lines::{ConfigLine, Health, NotifyOrder};
 use crate::api::peer::Caller;
 use crate::api::state::{Api, Work};
+use crate::metrics::CONTENT_TYPE;
 use crate::report::{DaemonStatus, NotifyTestLine, ReloadReport};
 use axum::Extension;
 use axum::extract::State;
@@ -63,11 +64,10 @@ pub(super) async fn config(State(api): State<Api>) -> Result<axum::Json<ConfigLi
 /// All metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "site",
     responses((status = 200, description = "Metrics.", body = String,
-        content_type = "application/openmetrics-text")))]
+        content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let text = api.work(Work::Light, |shared| Ok(shared.daemon.metrics()?)).await?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 /// Reads the settings file again. When it is wrong, the old settings stay, and all that is wrong

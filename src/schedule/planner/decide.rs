@@ -71,19 +71,21 @@ impl Planner {
         };
         let state = &mut self.tasks[index];
         state.trigger = None;
+        // The clock may have gone back since it was made.
+        let due = after_decided(state, trigger.due);
         match reason {
             Some(reason) => {
                 out.push(Decision::Skip(Skip {
                     key: state.task.key.clone(),
-                    first: trigger.due,
-                    last: trigger.due,
+                    first: due,
+                    last: due,
                     count: 1,
                     reason,
                     decided_before: state.decided,
                 }));
-                state.decided = trigger.due;
+                state.decided = due;
             }
-            None => self.start(index, trigger.due, RunTrigger::AfterBackup, 1, out),
+            None => self.start(index, due, RunTrigger::AfterBackup, 1, out),
         }
     }
 
@@ -180,6 +182,12 @@ impl Planner {
             self.wakes.insert((at, index));
         }
     }
+}
+
+/// `due`, or the first second that is not decided.
+pub(super) fn after_decided(state: &TaskState, due: Timestamp) -> Timestamp {
+    let next = Timestamp::from_second(state.decided.as_second() + 1);
+    due.max(next.unwrap_or(Timestamp::MAX))
 }
 
 /// When a try begins, by the clock on the wall.

@@ -1,6 +1,6 @@
 //! What happens between two ticks.
 
-use super::decide::{retry_at, start_of};
+use super::decide::{after_decided, retry_at, start_of};
 use super::{Planner, Retry, TaskState, TriggerState, whole};
 use crate::catalog::RunTrigger;
 use crate::schedule::delay;
@@ -57,8 +57,7 @@ impl Planner {
         self.now = now;
         for index in self.followers.get(key).cloned().unwrap_or_default() {
             let state = &mut self.tasks[index];
-            let next = Timestamp::from_second(state.decided.as_second() + 1);
-            let due = whole(now.wall).max(next.unwrap_or(state.decided));
+            let due = after_decided(state, whole(now.wall));
             if state.trigger.is_none() {
                 let wait = delay::jitter(&state.task.key, due, None, state.task.jitter);
                 let at = now.wall.checked_add(wait).unwrap_or(now.wall);

@@ -189,7 +189,7 @@ const TASK: &str = "backup web01";
 
 /// A slot that began a run, some that did not, and how the clock stood.
 fn slots() -> SlotBatch {
-    let at = |second| jiff::Timestamp::from_second(1_700_000_000 + second).unwrap();
+    let at = |second: i64| jiff::Timestamp::from_second(1_700_000_000 + second).unwrap();
     let task = TASK.to_owned();
     let schedule = task_of_slots().schedule();
     let clock = r#"{"wall":"2023-11-14T22:13:20Z","boot_ms":1,"boot_id":null,"doubt":null}"#;
