@@ -59,17 +59,22 @@ pub struct UsageLine {
     pub packs: Option<PacksUsage>,
 }
 
-/// What the packs of a repository hold besides.
+/// What the packs of a repository hold besides. In the document of the API none of it is required: it
+/// stands beside what every line has.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
 )]
 pub struct PacksUsage {
     /// All packs.
+    #[schema(required = false)]
     pub packs_bytes: u64,
     /// What no point needs, and further copies of what one needs.
+    #[schema(required = false)]
     pub garbage_bytes: u64,
     /// Headers and trailers.
+    #[schema(required = false)]
     pub overhead_bytes: u64,
     /// Chunks that points refer to and no pack holds.
+    #[schema(required = false)]
     pub missing_chunks: u64,
 }

@@ -1,6 +1,8 @@
 //! The API: its server with everything that it serves, over real sockets.
 
 mod access;
+#[path = "../common/authority.rs"]
+mod authority;
 mod client;
 mod documented;
 mod hostile;

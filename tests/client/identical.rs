@@ -44,7 +44,10 @@ fn scrub(site: &Site, text: &str) -> String {
 fn scrub_json(site: &Site, value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
+            // How much of the packs is read depends on how the workers shared them out.
+            let is_of_packs = fields.get("repository").is_some_and(Value::is_string);
+            let is_packs = |name: &str| is_of_packs && name.starts_with("bytes_");
+            fields.retain(|name, _| !VOLATILE.contains(&name.as_str()) && !is_packs(name));
             fields.values_mut().for_each(|value| scrub_json(site, value));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| scrub_json(site, item)),

@@ -4,7 +4,7 @@ use crate::site::{Plan, Site};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PASSPHRASE: &str = "orchid-lantern-quarry-93";
 const HOOK_SECRET: &str = "hook-secret-velvet-umber-17";
@@ -56,10 +56,13 @@ fn ask(port: u16, method: &str, path: &str, token: Option<&str>, body: &str) -> 
         body.len()
     )
     .unwrap();
-    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
-    // A stream of events does not end by itself.
+    let (mut answer, mut part, since) = (Vec::new(), [0; 4096], Instant::now());
     while let Ok(count @ 1..) = stream.read(&mut part) {
         answer.extend_from_slice(&part[..count]);
+        // A stream of events does not end by itself.
+        if since.elapsed() > Duration::from_secs(3) {
+            break;
+        }
     }
     assert!(answer.starts_with(b"HTTP/1.1 "), "{method} {path}: {answer:?}");
     answer
