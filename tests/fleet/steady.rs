@@ -33,12 +33,14 @@ fn each_due_time_of_many_machines_leads_to_one_run_or_says_why_not() {
     assert!(ran > 60, "only {ran} ran");
     let mut seen = BTreeSet::new();
     for run in site.runs() {
-        if let Some(due) = run.origin.due {
-            let name = run.replica.or(run.machine);
-            assert!(seen.insert((run.kind.word(), name, due)), "{due} ran twice");
+        let due = run.origin.due.expect("nothing was asked for by hand");
+        let name = run.replica.or(run.machine);
+        assert!(seen.insert((run.kind.word(), name, due)), "{due} ran twice");
+        // What was due last waits for the next daemon, or was put off.
+        if due.as_second() <= last {
+            assert!(!run.outcome.status.is_open(), "{:?}", run.outcome);
+            assert_ne!(run.outcome.status, RunStatus::Failed, "{:?}", run.outcome.reason);
         }
-        assert!(!run.outcome.status.is_open(), "{:?}", run.outcome);
-        assert_ne!(run.outcome.status, RunStatus::Failed, "{:?}", run.outcome.reason);
     }
     for machine in 0..site.plan.machines {
         let disk = std::fs::read(site.disk(machine)).unwrap();
