@@ -10,7 +10,7 @@
 #[allow(dead_code)]
 mod site;
 
-use afterimage::catalog::SlotFate;
+use afterimage::catalog::{RunStatus, SlotFate};
 use jiff::Timestamp;
 use site::{Daemon, Plan, Site, fates};
 use std::collections::BTreeMap;
@@ -136,6 +136,9 @@ fn report(site: &Site, daemon: &Daemon, dues: &[Timestamp]) {
     for run in site.runs() {
         let key = format!("{} {}", run.kind.word(), run.outcome.status.word());
         *ended.entry(key).or_default() += 1;
+        if run.outcome.status == RunStatus::Failed {
+            println!("{} failed: {}", run.kind.word(), run.outcome.reason.unwrap_or_default());
+        }
     }
     println!("runs: {ended:?}; at most {} MiB", mib(daemon, "VmHWM"));
 }

@@ -129,6 +129,16 @@ impl Database {
         result.map_err(|source| self.error(source))
     }
 
+    /// From now on all databases of this process together keep about `bytes` in memory: at that,
+    /// each gives up what it used longest ago instead of growing.
+    pub fn limit_memory(&self, bytes: u64) -> Result<(), CatalogError> {
+        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let connection = self.lock(&self.writer);
+        let set =
+            connection.query_row(&format!("PRAGMA soft_heap_limit = {limit}"), [], |_| Ok(()));
+        set.map_err(|source| self.error(source))
+    }
+
     /// Brings the log into the database, which makes all commits durable. `false`: another
     /// process was in the way.
     pub fn checkpoint(&self) -> Result<bool, CatalogError> {

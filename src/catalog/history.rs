@@ -51,6 +51,15 @@ impl History {
         Ok(Self { database: Database::open(&path, MIGRATIONS, Durability::Record)? })
     }
 
+    /// From now on all databases of this process together keep about `bytes` in memory. For a
+    /// process with many of them open at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn limit_memory(&self, bytes: u64) -> Result<(), CatalogError> {
+        self.database.limit_memory(bytes)
+    }
+
     /// Writes a run's record, in place of an earlier one of the same run.
     ///
     /// # Errors
@@ -283,5 +292,22 @@ mod tests {
         assert_eq!(left, [20, 7, 5]);
         // It is known all the same.
         assert!(history.has_completed(RunKind::Backup, &"old".parse().unwrap(), None).unwrap());
+    }
+
+    #[test]
+    fn the_memory_of_all_databases_has_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::open(folder.path()).unwrap();
+        history.limit_memory(96 << 20).unwrap();
+        let limit = |it: &History| {
+            let read = it.database.read(|connection| {
+                connection.query_row("PRAGMA soft_heap_limit", [], |row| row.get::<_, i64>(0))
+            });
+            read.unwrap()
+        };
+        assert_eq!(limit(&history), 96 << 20);
+        let other = tempfile::tempdir().unwrap();
+        assert_eq!(limit(&History::open(other.path()).unwrap()), 96 << 20);
+        history.limit_memory(0).unwrap();
     }
 }

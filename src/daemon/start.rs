@@ -15,13 +15,15 @@ use crate::progress::StopReason;
 use crate::report::{EventKind, ExitCode};
 use crate::schedule::ScheduleError;
 use crate::settings::Settings;
-use crate::units::{Hex, fill_random};
+use crate::units::{Hex, MIB, fill_random};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+/// What all databases together keep in memory: each run has the catalog of its repository open.
+const DATABASES_BYTES_MAX: u64 = 96 * MIB;
 /// How often at most the lengths of all packs of a repository are asked for.
 const LENGTHS_HOLD: Duration = Duration::from_secs(30);
 
@@ -90,6 +92,7 @@ impl Daemon {
         check_local_folder(&settings.state_dir)?;
         let held = take_lock(&settings.state_dir)?;
         let history = History::open(&settings.state_dir)?;
+        history.limit_memory(DATABASES_BYTES_MAX)?;
         let socket = BoundSocket::bind(&settings.daemon.socket)?;
         let mut instance = [0; 8];
         fill_random(&mut instance).map_err(system("get random numbers"))?;
