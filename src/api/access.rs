@@ -11,7 +11,7 @@ pub enum Access {
     Open,
     /// Who has this scope.
     Needs(Scope),
-    /// Who has the scope that the run needs: see [`scope_of`].
+    /// Who has the scope that the run needs: that of its kind.
     OfTheRun,
 }
 

@@ -269,7 +269,7 @@ impl Notifier {
     /// Tells all channels, or the one of that name, a test, and waits for their answers.
     ///
     /// # Errors
-    /// As [`test`].
+    /// As [`test()`].
     pub fn test(
         &self,
         channel: Option<&str>,
