@@ -9,7 +9,6 @@
 use std::ops::Range;
 
 use croner::Cron;
-use croner::parser::{CronParser, Year};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
@@ -33,8 +32,7 @@ pub(super) struct Pattern {
 impl Pattern {
     /// The pattern of an expression that the settings accept.
     pub fn parse(expression: &str) -> Result<Self, String> {
-        let parser = CronParser::builder().year(Year::Disallowed).build();
-        let cron = parser.parse(expression).map_err(|error| error.to_string())?;
+        let cron = crate::settings::cron(expression)?;
         let bits = |values: Vec<u16>| values.into_iter().fold(0, |bits, value| bits | 1 << value);
         let hours = bits(cron.pattern.hours.values());
         let minutes = bits(cron.pattern.minutes.values());

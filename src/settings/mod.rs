@@ -55,6 +55,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub(crate) use reader::nearest;
+pub(crate) use values::cron;
 
 use crosscheck::Drafts;
 use findings::Findings;

@@ -230,7 +230,7 @@ fn check_cron(text: &str) -> Result<(), String> {
         return Err(format!("it is longer than {CRON_BYTES_MAX} bytes"));
     }
     if text.starts_with('@') {
-        return cron(text).map(|_| ()).map_err(|()| {
+        return cron(text).map(|_| ()).map_err(|_| {
             "of the short forms, there are @hourly, @daily, @weekly, @monthly and @yearly".into()
         });
     }
@@ -241,15 +241,10 @@ fn check_cron(text: &str) -> Result<(), String> {
         1 => return Err("it has 1 field instead of 5 or 6".into()),
         count => return Err(format!("it has {count} fields instead of 5 or 6")),
     };
-    for (index, name) in names.iter().enumerate() {
-        // Each field on its own, because the parser does not say which one it refuses.
-        let mut alone = vec!["*"; fields.len()];
-        alone[index] = fields[index];
-        if cron(&alone.join(" ")).is_err() {
-            return Err(format!("{} cannot be its {name}", quoted(fields[index])));
-        }
-    }
-    let parsed = cron(text).map_err(|()| "its fields do not fit together".to_owned())?;
+    let parsed = match cron(text) {
+        Ok(parsed) => parsed,
+        Err(_) => return Err(at_fault(&fields, names)),
+    };
     // Any fixed moment will do: what happens at all happens after it, too.
     let some_moment = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
     match parsed.find_next_occurrence(&some_moment, false) {
@@ -258,10 +253,26 @@ fn check_cron(text: &str) -> Result<(), String> {
     }
 }
 
-/// The parsed form of an expression.
-pub(super) fn cron(text: &str) -> Result<croner::Cron, ()> {
+/// Which field of an expression is refused: the parser does not say.
+fn at_fault(fields: &[&str], names: &[&str]) -> String {
+    for (index, name) in names.iter().enumerate() {
+        let mut alone = vec!["*"; fields.len()];
+        alone[index] = fields[index];
+        if cron(&alone.join(" ")).is_err() {
+            return format!("{} cannot be its {name}", quoted(fields[index]));
+        }
+    }
+    "its fields do not fit together".to_owned()
+}
+
+/// The parsed form of an expression, as the settings accept it.
+///
+/// # Errors
+/// What the parser says.
+pub(crate) fn cron(text: &str) -> Result<croner::Cron, String> {
     let years = croner::parser::Year::Disallowed;
-    croner::parser::CronParser::builder().year(years).build().parse(text).map_err(|_| ())
+    let parser = croner::parser::CronParser::builder().year(years).build();
+    parser.parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
