@@ -92,6 +92,19 @@ pub fn outside(extents: &[Extent], told: &[Extent]) -> Vec<Extent> {
 /// systems.
 const BLOCK_BYTES: u64 = 4096;
 
+/// The same sorted ranges, each made longer until it is whole blocks, on a disk of `disk_bytes`.
+pub fn whole_blocks(extents: &[Extent], disk_bytes: u64) -> Vec<Extent> {
+    let mut blocks: Vec<Extent> = Vec::new();
+    for extent in extents {
+        let start = extent.start() / BLOCK_BYTES * BLOCK_BYTES;
+        let end = extent.end().checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX);
+        // The block where the one before ends can be the one where this one begins.
+        let from = blocks.last().map_or(start, |last| start.max(last.end()));
+        push_joined(&mut blocks, Extent::between(from, end.min(disk_bytes)));
+    }
+    blocks
+}
+
 /// Runs of blocks of `content` that differ from what is `held` in its place, both from the byte
 /// `start` of a disk on. Where nothing is held, it differs.
 pub fn differing_blocks(start: u64, held: &[u8], content: &[u8]) -> Vec<Range<usize>> {
@@ -115,6 +128,18 @@ pub fn differing_blocks(start: u64, held: &[u8], content: &[u8]) -> Vec<Range<us
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn blocks_are_whole_and_end_with_the_disk() {
+        let ranges = [(10, 20), (4090, 4097), (8192, 8193), (20_000, 20_001)];
+        let ranges = ranges.map(|(start, end)| Extent::between(start, end));
+        let blocks = [Extent::between(0, 12_288), Extent::between(16_384, 20_100)];
+        assert_eq!(whole_blocks(&ranges, 20_100), blocks);
+        assert_eq!(
+            whole_blocks(&[Extent::between(u64::MAX - 1, u64::MAX)], u64::MAX)[0].len(),
+            4095
+        );
+    }
 
     #[test]
     fn extents_join_and_intersect() {

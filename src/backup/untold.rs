@@ -3,7 +3,7 @@
 
 use super::base::Base;
 use super::{BackupError, Context};
-use crate::extent::{Extent, differing_blocks, outside, push_joined};
+use crate::extent::{Extent, differing_blocks, outside, push_joined, whole_blocks};
 use crate::point::{ContentReader, SpanChange, TreeRef, diff_spans, differing_leaves};
 use crate::source::{Source, Untold};
 use crate::units::{MIB, Name};
@@ -38,8 +38,8 @@ pub(super) fn find(
     })?;
     let mut reader = ContentReader::new(repository, catalog)?;
     let mut untold = Untold::default();
-    // Chunks reach further than what changed in them: the bytes decide.
-    for extent in outside(&suspects, &base.changed) {
+    // Chunks reach further than what changed in them, and end anywhere: the bytes decide.
+    for extent in outside(&whole_blocks(&suspects, source.size_bytes()), &base.changed) {
         let mut at = extent.start();
         while at < extent.end() {
             context.regions.progress.check()?;

@@ -339,8 +339,26 @@ fn read_slot(
     index: u64,
 ) -> Result<Result<Slot, SlotFault>, SuperblockError> {
     let offset = slot_offset(index);
-    let mut bytes = vec![0; SLOT_BYTES];
-    let mut len = 0;
+    let mut bytes = vec![0; slot::FIRST_READ_BYTES];
+    read_up_to(handle, &mut bytes, 0, offset)?;
+    // Nearly all records end here.
+    let have = bytes.len();
+    let all = slot::len_of(&bytes).min(SLOT_BYTES);
+    if have == slot::FIRST_READ_BYTES && all > have {
+        bytes.resize(all, 0);
+        read_up_to(handle, &mut bytes, have, offset)?;
+    }
+    Ok(slot::decode(&bytes, index))
+}
+
+/// Fills `bytes` from its byte `len` on with what stands at `offset`, and cuts it off where the file
+/// ends.
+fn read_up_to(
+    handle: &dyn FileHandle,
+    bytes: &mut Vec<u8>,
+    mut len: usize,
+    offset: u64,
+) -> Result<(), SuperblockError> {
     while let Some(rest) = bytes.get_mut(len..).filter(|rest| !rest.is_empty()) {
         match handle.read_at(rest, offset + len as u64)? {
             0 => break,
@@ -348,5 +366,5 @@ fn read_slot(
         }
     }
     bytes.truncate(len);
-    Ok(slot::decode(&bytes, index))
+    Ok(())
 }

@@ -23,6 +23,8 @@ const VERSION_BACKUP: u32 = 1;
 pub(super) const VERSION: u32 = 2;
 /// Length of a slot in bytes: more than one write of any medium.
 pub(super) const SLOT_BYTES: usize = 64 * 1024;
+/// What is read of a slot at first, in bytes: the record of some disks fits in it.
+pub(super) const FIRST_READ_BYTES: usize = 4096;
 /// Length of the file in bytes.
 pub(super) const FILE_BYTES: usize = 2 * SLOT_BYTES;
 const MAGIC: [u8; 8] = *b"AIREPSB\0";
@@ -100,6 +102,13 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], SlotFault> {
     let (head, rest) = bytes.split_first_chunk::<N>().ok_or(SlotFault::CutOff)?;
     *bytes = rest;
     Ok(*head)
+}
+
+/// How long the slot is that begins with `bytes`, without what fills it up; 0 if it is none.
+pub(super) fn len_of(bytes: &[u8]) -> usize {
+    let len =
+        bytes.get(12..).and_then(|rest| rest.first_chunk()).filter(|_| bytes.starts_with(&MAGIC));
+    len.map_or(0, |len| HEADER_BYTES + u32::from_le_bytes(*len) as usize)
 }
 
 /// Reads the slot that was found at place `index`, 0 or 1.
