@@ -27,6 +27,8 @@ pub mod fsio;
 
 pub mod audit;
 
+mod cron;
+
 pub mod extent;
 
 pub mod nbd;

@@ -32,8 +32,10 @@ impl Catalog {
     /// When the database fails or holds what is no point.
     pub fn newest_points(&self) -> Result<BTreeMap<Name, NewestPoint>, CatalogError> {
         let rows = self.database.read(|connection| {
-            let machines = counts(connection)?;
-            let mut newest = connection.prepare_cached(
+            // One state of all, and one lock for all of them.
+            let transaction = connection.unchecked_transaction()?;
+            let machines = counts(&transaction)?;
+            let mut newest = transaction.prepare_cached(
                 "SELECT id, sequence, manifest ->> '$.time' FROM point
                  WHERE machine = ?1 AND missing = 0 ORDER BY sequence DESC, id DESC LIMIT 1",
             )?;

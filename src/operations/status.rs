@@ -7,7 +7,7 @@ use super::objectives::{LiveFacts, Noted, objective_lines};
 use super::open::open_repository;
 use super::{OpenRepository, OperationError, damage, points, replicate};
 use crate::catalog::{Catalog, Distrust, History, NewestPoint, RunFacts};
-use crate::destination::{ReplicaRecord, Superblock};
+use crate::destination::{ReplicaRecord, Superblock, SuperblockError};
 use crate::fsio::{FileSystem, RealFileSystem};
 use crate::report::{
     MachineStatus, ObjectiveLine, ObjectiveState, PointLine, ReplicaStatus, RepositoryStatus,
@@ -258,9 +258,9 @@ pub(super) fn record(
     replica: &ReplicaSettings,
 ) -> Result<Option<ReplicaRecord>, OperationError> {
     let path = replicate::home(settings, replica).superblock();
-    if RealFileSystem.stat(&path)?.is_none() {
-        return Ok(None);
+    match Superblock::read_only(&RealFileSystem, &path, &replica.name) {
+        Ok(record) => Ok(Some(record)),
+        Err(SuperblockError::File(error)) if error.not_found() => Ok(None),
+        Err(error) => Err(crate::replay::ReplayError::from(error).into()),
     }
-    let record = Superblock::read_only(&RealFileSystem, &path, &replica.name);
-    Ok(Some(record.map_err(crate::replay::ReplayError::from)?))
 }

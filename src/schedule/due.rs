@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::ScheduleError;
-use super::pattern::Pattern;
+use crate::cron::Pattern;
 use crate::settings::{Schedule, TIMEZONE_LOCAL};
 
 /// How far is looked, in seconds: 60 years. A 29th of February that must also be a certain weekday

@@ -34,7 +34,6 @@ mod clock;
 mod delay;
 mod due;
 mod error;
-mod pattern;
 mod planner;
 mod record;
 mod task;

@@ -55,7 +55,6 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub(crate) use reader::nearest;
-pub(crate) use values::cron;
 
 use crosscheck::Drafts;
 use findings::Findings;

@@ -4,17 +4,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::civil::DateTime;
-use jiff::{ToSpan, Zoned};
-
 use super::crosscheck::Drafts;
 use super::findings::Findings;
 use super::reader::Located;
 use super::timing::{MissedPolicy, TimingDraft};
 use super::types::{Schedule, Trigger};
-use super::values;
+use crate::cron::Pattern;
 use crate::units::{DAY_MINUTES, Window};
 
+/// Where schedules are looked at from, in seconds since 1970: a Monday that begins a month and a year.
+const FROM_S: i64 = 978_307_200;
+/// And how far: everything that is meant at all has come by then.
+const UNTIL_S: i64 = FROM_S + 60 * 366 * DAY_S;
+const DAY_S: i64 = 60 * DAY_MINUTES as i64;
 /// Steps through a schedule that one question may take.
 const STEPS_MAX: u32 = 400;
 /// Steps that all questions about a file may take: the file may be large, and its check is not.
@@ -76,22 +78,16 @@ pub(super) fn check(drafts: &Drafts, findings: &mut Findings<'_>) {
 
 /// Whether a time of the schedule is in one of the parts of the day; of no parts, that is so.
 pub(super) fn falls_into(schedule: &Schedule, allowed: &[Window]) -> bool {
-    let (false, Some(times)) = (allowed.is_empty(), Times::of(schedule)) else { return true };
-    let Some(first) = times.next(&beginning(), true) else { return true };
+    if allowed.is_empty() {
+        return true;
+    }
+    let Ok(pattern) = Pattern::parse(&schedule.expression) else { return true };
+    let Some(first) = pattern.first_in(FROM_S..UNTIL_S) else { return true };
     // Cron's days do not depend on its minutes and hours: one day that has times has all of them.
-    let midnight = first.date().to_datetime(jiff::civil::Time::midnight());
+    let midnight = first - first % DAY_S;
+    let second_of = |minute: u16| midnight + 60 * i64::from(minute);
     let mut segments = allowed.iter().flat_map(|window| segments(*window));
-    segments.any(|(from, to)| {
-        let (Some(from), Some(to)) = (minute_of(midnight, from), minute_of(midnight, to)) else {
-            return false;
-        };
-        times.next(&from, true).is_some_and(|found| found < to)
-    })
-}
-
-fn minute_of(midnight: DateTime, minute: u16) -> Option<Zoned> {
-    let time = midnight.checked_add(i64::from(minute).minutes()).ok()?;
-    time.to_zoned(jiff::tz::TimeZone::UTC).ok()
+    segments.any(|(from, to)| pattern.first_in(second_of(from)..second_of(to)).is_some())
 }
 
 /// The parts of a window that do not go over midnight, as minutes of the day.
@@ -144,18 +140,17 @@ impl Slots {
     }
 
     fn find_pause(&mut self, schedule: &Schedule, most: Duration) -> Option<bool> {
-        let times = Times::of(schedule)?;
-        let mut time = times.next(&beginning(), true)?;
+        let pattern = Pattern::parse(&schedule.expression).ok()?;
+        let most_s = i64::try_from(most.as_secs()).ok()?;
+        let mut time = pattern.first_in(FROM_S..UNTIL_S)?;
         for _ in 0..STEPS_MAX {
             self.steps_left = self.steps_left.checked_sub(1)?;
             // The last time within reach: there are steps only where time passes, not where a
             // schedule is dense.
-            let reach = time.checked_add(most).ok()?;
-            let last = times.previous(&reach)?;
-            if last <= time {
-                return Some(true);
+            match pattern.last_in(time + 1..time.checked_add(most_s)?.checked_add(1)?) {
+                Some(last) => time = last,
+                None => return Some(true),
             }
-            time = last;
         }
         Some(false)
     }
@@ -173,40 +168,17 @@ impl Slots {
     fn find_shortest(&mut self, schedule: &Schedule) -> Option<Duration> {
         // A day of a schedule with a time each half hour.
         const TIMES: u32 = 48;
-        let times = Times::of(schedule)?;
+        let pattern = Pattern::parse(&schedule.expression).ok()?;
         let mut shortest = None;
-        let mut time = times.next(&beginning(), true)?;
+        let mut time = pattern.first_in(FROM_S..UNTIL_S)?;
         for _ in 0..TIMES {
             self.steps_left = self.steps_left.checked_sub(1)?;
-            let next = times.next(&time, false)?;
-            let pause = next.duration_since(&time).unsigned_abs();
+            let next = pattern.first_in(time + 1..UNTIL_S)?;
+            let pause = Duration::from_secs(next.abs_diff(time));
             shortest = Some(shortest.map_or(pause, |least: Duration| least.min(pause)));
             time = next;
         }
         shortest
-    }
-}
-
-/// A moment that any schedule can be looked at from: a Monday that begins a month and a year.
-fn beginning() -> Zoned {
-    const MONDAY_S: i64 = 978_307_200;
-    let moment = jiff::Timestamp::from_second(MONDAY_S).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    moment.to_zoned(jiff::tz::TimeZone::UTC)
-}
-
-struct Times(croner::Cron);
-
-impl Times {
-    fn of(schedule: &Schedule) -> Option<Self> {
-        values::cron(&schedule.expression).ok().map(Self)
-    }
-
-    fn next(&self, after: &Zoned, inclusive: bool) -> Option<Zoned> {
-        self.0.find_next_occurrence(after, inclusive).ok()
-    }
-
-    fn previous(&self, until: &Zoned) -> Option<Zoned> {
-        self.0.find_previous_occurrence(until, true).ok()
     }
 }
 
@@ -224,8 +196,10 @@ mod tests {
 
     #[test]
     fn the_beginning_is_a_monday_new_year() {
-        assert_eq!(beginning().to_string(), "2001-01-01T00:00:00+00:00[UTC]");
-        assert_eq!(beginning().weekday(), jiff::civil::Weekday::Monday);
+        let beginning = jiff::Timestamp::from_second(FROM_S).unwrap();
+        assert_eq!(beginning.to_string(), "2001-01-01T00:00:00Z");
+        let date = beginning.to_zoned(jiff::tz::TimeZone::UTC).date();
+        assert_eq!(date.weekday(), jiff::civil::Weekday::Monday);
     }
 
     #[test]

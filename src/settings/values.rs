@@ -7,6 +7,7 @@ use super::findings::{Findings, quoted};
 use super::reader::{Field, Located, nearest};
 use super::types::Schedule;
 use super::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, TIMEZONE_LOCAL};
+use crate::cron::Pattern;
 use crate::units::{Name, format_bytes, parse_bytes};
 
 /// Longest path that Linux takes, in bytes, without the byte that ends it.
@@ -230,7 +231,7 @@ fn check_cron(text: &str) -> Result<(), String> {
         return Err(format!("it is longer than {CRON_BYTES_MAX} bytes"));
     }
     if text.starts_with('@') {
-        return cron(text).map(|_| ()).map_err(|_| {
+        return Pattern::parse(text).map(|_| ()).map_err(|_| {
             "of the short forms, there are @hourly, @daily, @weekly, @monthly and @yearly".into()
         });
     }
@@ -241,15 +242,10 @@ fn check_cron(text: &str) -> Result<(), String> {
         1 => return Err("it has 1 field instead of 5 or 6".into()),
         count => return Err(format!("it has {count} fields instead of 5 or 6")),
     };
-    let parsed = match cron(text) {
-        Ok(parsed) => parsed,
-        Err(_) => return Err(at_fault(&fields, names)),
-    };
-    // Any fixed moment will do: what happens at all happens after it, too.
-    let some_moment = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
-    match parsed.find_next_occurrence(&some_moment, false) {
-        Ok(_) => Ok(()),
-        Err(_) => Err("no such day ever comes".into()),
+    match Pattern::parse(text) {
+        Err(_) => Err(at_fault(&fields, names)),
+        Ok(pattern) if pattern.ever_comes => Ok(()),
+        Ok(_) => Err("no such day ever comes".into()),
     }
 }
 
@@ -258,21 +254,11 @@ fn at_fault(fields: &[&str], names: &[&str]) -> String {
     for (index, name) in names.iter().enumerate() {
         let mut alone = vec!["*"; fields.len()];
         alone[index] = fields[index];
-        if cron(&alone.join(" ")).is_err() {
+        if Pattern::parse(&alone.join(" ")).is_err() {
             return format!("{} cannot be its {name}", quoted(fields[index]));
         }
     }
     "its fields do not fit together".to_owned()
-}
-
-/// The parsed form of an expression, as the settings accept it.
-///
-/// # Errors
-/// What the parser says.
-pub(crate) fn cron(text: &str) -> Result<croner::Cron, String> {
-    let years = croner::parser::Year::Disallowed;
-    let parser = croner::parser::CronParser::builder().year(years).build();
-    parser.parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@
 //! A *reading* is what a clock on the wall shows, as seconds since 1970-01-01 00:00:00 on that
 //! clock. All ranges include their start and not their end.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use croner::Cron;
+use croner::parser::{CronParser, Year};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
@@ -19,25 +22,58 @@ const MINUTE_S: i64 = 60;
 /// The bits of all hours of a day.
 const ALL_HOURS: u64 = (1 << 24) - 1;
 
+/// After so many years the calendar begins again, with the same days of the week.
+const CALENDAR_S: i64 = 400 * 365 * DAY_S + 97 * DAY_S;
+/// How many expressions are remembered.
+const REMEMBERED_MAX: usize = 256;
+
+/// Expressions that were parsed lately: a large site has thousands of schedules, but few different
+/// ones, and parsing one takes longer than all else that is done with it.
+static PARSED: Mutex<BTreeMap<String, Pattern>> = Mutex::new(BTreeMap::new());
+
 /// What an expression says.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
-    cron: Box<Cron>,
+pub(crate) struct Pattern {
+    cron: Arc<Cron>,
     /// Bit N: at that hour, minute or second.
     hours: u64,
     minutes: u64,
     seconds: u64,
+    /// Whether there is any day that it means.
+    pub ever_comes: bool,
 }
 
 impl Pattern {
-    /// The pattern of an expression that the settings accept.
+    /// The pattern of an expression of five fields, or of six of which the first are seconds.
+    ///
+    /// # Errors
+    /// What the parser says.
     pub fn parse(expression: &str) -> Result<Self, String> {
-        let cron = crate::settings::cron(expression)?;
+        // What is in there is whole, whoever panicked.
+        let parsed = || PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = parsed().get(expression) {
+            return Ok(known.clone());
+        }
+        let pattern = Self::parse_anew(expression)?;
+        let mut parsed = parsed();
+        if parsed.len() >= REMEMBERED_MAX {
+            parsed.clear();
+        }
+        parsed.insert(expression.to_owned(), pattern.clone());
+        Ok(pattern)
+    }
+
+    fn parse_anew(expression: &str) -> Result<Self, String> {
+        let parser = CronParser::builder().year(Year::Disallowed).build();
+        let cron = parser.parse(expression).map_err(|error| error.to_string())?;
         let bits = |values: Vec<u16>| values.into_iter().fold(0, |bits, value| bits | 1 << value);
         let hours = bits(cron.pattern.hours.values());
         let minutes = bits(cron.pattern.minutes.values());
         let seconds = bits(cron.pattern.seconds.values());
-        Ok(Self { cron: Box::new(cron), hours, minutes, seconds })
+        let cron = Arc::new(cron);
+        let mut pattern = Self { cron, hours, minutes, seconds, ever_comes: false };
+        pattern.ever_comes = pattern.first_in(0..CALENDAR_S).is_some();
+        Ok(pattern)
     }
 
     /// Whether it means each hour of a day in the same way.
