@@ -191,8 +191,9 @@ proptest! {
         let mut lines: Vec<Vec<u8>> =
             whole.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         let mut random = Random::new(seed);
-        // Of the last line nobody tells: it can be changed unseen, but then its digest differs.
-        let chosen = random.below(7) as usize;
+        // Of the last line nobody tells: it can be changed unseen, but then its digest differs. Joined
+        // with the one before it, it may be what a crash left.
+        let chosen = random.below(6) as usize;
         match change {
             0 => {
                 let place = random.below(lines[chosen].len() as u64) as usize;

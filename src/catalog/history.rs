@@ -69,28 +69,6 @@ impl History {
         self.database.write(|transaction| put_run(transaction, record, &json))
     }
 
-    /// The last run of a kind for a machine or a replica.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn last(
-        &self,
-        kind: RunKind,
-        machine: &Name,
-        replica: Option<&Name>,
-    ) -> Result<Option<RunRecord>, CatalogError> {
-        let json: Option<String> = self.database.read(|connection| {
-            let mut last = connection.prepare_cached(
-                "SELECT record FROM run WHERE kind = ?1 AND machine = ?2 AND replica IS ?3
-                 ORDER BY started DESC LIMIT 1",
-            )?;
-            let key = params![kind.word(), machine.as_str(), replica.map(Name::as_str)];
-            let mut rows = last.query_map(key, |row| row.get(0))?;
-            rows.next().transpose()
-        })?;
-        json.map(|json| serde_json::from_str(&json).map_err(|e| self.damaged(&e))).transpose()
-    }
-
     /// The latest instant that any run began or ended at.
     ///
     /// # Errors
@@ -224,7 +202,7 @@ pub(super) fn put_run(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RunOrigin, RunOutcome, RunStatus};
+    use super::super::{RunFilter, RunOrigin, RunOutcome, RunStatus};
     use super::*;
     use crate::units::RunId;
 
@@ -247,7 +225,7 @@ mod tests {
             };
             history.put(&record).unwrap();
         }
-        let last = history.last(RunKind::Backup, &machine, None).unwrap().unwrap();
+        let last = history.runs(&RunFilter::default(), 1).unwrap().remove(0);
         assert_eq!(last.id, RunId([2; 16]));
         let latest = history.latest_instant().unwrap().unwrap();
         assert_eq!(latest, "2026-11-22T09:00:00.25Z".parse().unwrap());

@@ -8,6 +8,7 @@ use crate::catalog::RunStatus;
 use crate::operations::{self, PointsReport};
 use crate::report::{Action, ExitCode, Message, Summary, Tally};
 use jiff::Timestamp;
+use std::panic::resume_unwind;
 
 /// More than so many that are late are only counted.
 const LATE_TOLD_MAX: usize = 20;
@@ -69,7 +70,12 @@ fn tell_points(app: &App, report: PointsReport, tally: Tally, started: Timestamp
 
 pub(super) fn status(app: &App) -> ExitCode {
     let started = Timestamp::now();
-    let report = operations::status(&app.settings, started);
+    // The daemon answers meanwhile.
+    let (report, daemon) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| State::of(&app.settings, app.no_daemon));
+        let report = operations::status(&app.settings, started);
+        (report, asked.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
     let mut tables = vec![tables::repositories(&report.repositories)];
     if !report.machines.is_empty() {
         tables.push(tables::machines(&report.machines));
@@ -77,7 +83,6 @@ pub(super) fn status(app: &App) -> ExitCode {
     if !report.replicas.is_empty() {
         tables.push(tables::replicas(&report.replicas));
     }
-    let daemon = State::of(app);
     let mut warnings = report.all_warnings();
     if let Ok(Some(state)) = &daemon {
         tables.insert(0, state.describe());

@@ -11,13 +11,14 @@ use crate::operations::known;
 use crate::report::{
     Action, DaemonStatus, DueLine, ExitCode, Message, ObjectiveLine, ReloadReport, Summary,
 };
+use crate::settings::Settings;
 use jiff::Timestamp;
 
 /// How many of the next runs are shown beside other things.
 const NEXT_SHOWN: usize = 5;
 
-fn client(app: &App) -> Client {
-    Client::new(app.settings.daemon.socket.clone())
+fn client(settings: &Settings) -> Client {
+    Client::new(settings.daemon.socket.clone())
 }
 
 fn end(app: &App, action: Action, started: Timestamp, warnings: Vec<String>) -> ExitCode {
@@ -33,7 +34,7 @@ fn end(app: &App, action: Action, started: Timestamp, warnings: Vec<String>) -> 
 /// Shows what runs next by itself.
 pub(super) fn schedule(app: &App) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
-    let lines = client(app).schedule()?;
+    let lines = client(&app.settings).schedule()?;
     match lines.is_empty() {
         true => app.output.sentence("nothing runs by itself; the settings have no schedule"),
         false => app.output.result(&daemon_tables::due(&lines)),
@@ -49,7 +50,7 @@ pub(super) fn pause(app: &App, args: &PauseArgs) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
     let subject = subject(app, &args.paused)?;
     let until = args.until.as_deref().map(|typed| instant(typed, Side::After)).transpose()?;
-    let client = client(app);
+    let client = client(&app.settings);
     client.pause(&subject, args.note.as_deref(), until)?;
     let how_long = match until {
         Some(until) => format!("until {}", text::time(until)),
@@ -66,7 +67,7 @@ pub(super) fn pause(app: &App, args: &PauseArgs) -> Result<ExitCode, Failure> {
 pub(super) fn resume(app: &App, args: &PausedArgs) -> Result<ExitCode, Failure> {
     let started = Timestamp::now();
     let subject = subject(app, args)?;
-    let client = client(app);
+    let client = client(&app.settings);
     let told = match client.resume(&subject)? {
         true => "resumed",
         false => "was not paused",
@@ -113,7 +114,7 @@ pub(super) fn daemon(app: &App, command: &DaemonCommand) -> Result<ExitCode, Fai
     let started = Timestamp::now();
     match command {
         DaemonCommand::Reload => {
-            let report = client(app).reload()?;
+            let report = client(&app.settings).reload()?;
             app.output.sentence(&daemon_text::reload(&report));
             let ReloadReport { needs_restart, .. } = report;
             let warnings = needs_restart
@@ -122,12 +123,12 @@ pub(super) fn daemon(app: &App, command: &DaemonCommand) -> Result<ExitCode, Fai
             Ok(end(app, Action::Daemon, started, warnings.collect()))
         }
         DaemonCommand::TrustClock => {
-            client(app).trust_clock()?;
+            client(&app.settings).trust_clock()?;
             app.output.sentence("the daemon believes the clock from now on");
             Ok(end(app, Action::Daemon, started, Vec::new()))
         }
         DaemonCommand::Status => {
-            let state = State::ask(&client(app))?;
+            let state = State::ask(&client(&app.settings))?;
             let warnings = state.warnings();
             app.output.result(&state.describe());
             state.tell(app);
@@ -153,11 +154,11 @@ impl State {
     }
 
     /// As far as there is a daemon that serves this user; else a warning, where it should.
-    pub fn of(app: &App) -> Result<Option<Self>, String> {
-        if app.no_daemon {
+    pub fn of(settings: &Settings, no_daemon: bool) -> Result<Option<Self>, String> {
+        if no_daemon {
             return Ok(None);
         }
-        match Self::ask(&client(app)) {
+        match Self::ask(&client(settings)) {
             Ok(state) => Ok(Some(state)),
             Err(ClientError::NoDaemon { .. } | ClientError::Forbidden { .. }) => Ok(None),
             Err(error) => Err(Failure::from(error).message),

@@ -106,12 +106,13 @@ impl Daemon {
         // Many runs a minute look into the same repositories.
         let_pack_lengths_hold(LENGTHS_HOLD);
         limit_bandwidth(&core.settings().limits, &core.throttle);
-        core.recover()?;
+        let cut_off = core.recover()?;
         let plan = plan(&core.settings())?;
         let planning = Planning::new(&core, plan)?;
         // Before the first run that was left behind can begin.
         lock(&core.state).prune_held = planning.doubt();
         *lock(&core.planning) = Some(planning);
+        core.tell_of_cut_off(&cut_off);
         let supervisor = Arc::new(Supervisor::new());
         let mut daemon = Self {
             core,

@@ -1,6 +1,11 @@
 //! What systemd is told, if it started the daemon.
 
 use sd_notify::NotifyState;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -25,38 +30,67 @@ impl Supervisor {
 
     pub fn alive(&self) {
         if self.watchdog.is_some() {
-            send(&[NotifyState::Watchdog]);
+            send(&[NotifyState::Watchdog], Patience::None);
         }
     }
 
     pub fn ready(&self) {
-        send(&[NotifyState::Ready]);
+        send(&[NotifyState::Ready], Patience::Some);
     }
 
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => send(&[NotifyState::Reloading, now]),
+            Ok(now) => send(&[NotifyState::Reloading, now], Patience::Some),
             // Without the time, systemd does not take it.
             Err(error) => tracing::warn!("systemd is not told of the reload: {error}"),
         }
     }
 
     pub fn stopping(&self) {
-        send(&[NotifyState::Stopping]);
+        send(&[NotifyState::Stopping], Patience::Some);
     }
 
     /// What the daemon does, in words.
     pub fn status(&self, text: String) {
         let mut told = super::lock(&self.status);
-        if *told != text {
-            send(&[NotifyState::Status(&text)]);
+        // Where there is no room for it, it is said at the next turn.
+        if *told != text && deliver(&[NotifyState::Status(&text)], Patience::None).is_ok() {
             *told = text;
         }
     }
 }
 
-fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// Says it; whoever does not listen must hold nothing up.
+fn send(states: &[NotifyState<'_>], patience: Patience) {
+    if let Err(error) = deliver(states, patience) {
         tracing::warn!("systemd was not told something: {error}");
     }
+}
+
+/// How long it may take until there is room for a message: systemd reads them, but it may be busy or
+/// stopped, and the kernel keeps few.
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    /// What is said again soon.
+    None,
+    /// What is said once.
+    Some,
+}
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The protocol is that of sd_notify(3): lines in one datagram.
+fn deliver(states: &[NotifyState<'_>], patience: Patience) -> io::Result<()> {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    match patience {
+        Patience::None => socket.set_nonblocking(true)?,
+        Patience::Some => socket.set_write_timeout(Some(PATIENCE))?,
+    }
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send_to_addr(text.as_bytes(), &address).map(|_| ())
 }

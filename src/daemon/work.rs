@@ -5,7 +5,7 @@ use super::events::Subject;
 use super::lock;
 use super::runs::summary;
 use crate::catalog::{RunOutcome, RunRecord, RunStatus};
-use crate::notify::{ConditionKey, Observation, Severity, Wrong, of_run};
+use crate::notify::{of_broken_run, of_run};
 use crate::operations::{RunResult, Task, perform, run_end, stand_back};
 use crate::progress::Progress;
 use crate::report::{EventKind, ExitCode, RunEnd, Summary};
@@ -76,7 +76,8 @@ impl Core {
             }
             Err(panic) => {
                 let end = panicked(&queued, job, &*panic);
-                let found = defect(&job.task, &end);
+                let text = end.error.as_deref().unwrap_or_default();
+                let found = of_broken_run(&job.task, end.summary.run, text);
                 (self.settle(queued, &end, false, &job.progress), end, vec![found])
             }
         };
@@ -118,14 +119,6 @@ impl Core {
         self.write_end(record.clone());
         record
     }
-}
-
-/// What is told of a run that met a defect.
-fn defect(task: &Task, end: &RunEnd) -> Observation {
-    let text = end.error.clone().unwrap_or_default();
-    let next = end.summary.run.map(|run| format!("afterimage run show {}", run.short()));
-    let key = ConditionKey::RunFailed { task: task.describe() };
-    Observation { key, wrong: Some(Wrong { severity: Severity::Error, text, next }) }
 }
 
 /// A run that met a defect.

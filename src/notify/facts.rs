@@ -58,6 +58,11 @@ pub fn of_run(
     }
 }
 
+/// What is said of a run that ended without its own word: by a defect, or with its process.
+pub fn of_broken_run(task: &Task, run: Option<RunId>, text: &str) -> Observation {
+    wrong(ConditionKey::RunFailed { task: task.describe() }, Severity::Error, text, show(run))
+}
+
 /// Damage and differences that a run found.
 fn found_wrong(failed: &FailedRun) -> Option<Observation> {
     let key = match &failed.error {

@@ -27,7 +27,7 @@ pub use condition::{
     UNSTEADY_WINDOW, Wrong, observe, pass,
 };
 pub use error::{DeliveryError, NotifyError};
-pub use facts::{of_clock, of_objective, of_run, of_space};
+pub use facts::{of_broken_run, of_clock, of_objective, of_run, of_space};
 pub use message::{ConditionBody, Kind, Notification, SCHEMA_VERSION, Weight};
 pub use report::{
     DailyReport, Due, REPORT_LINES_MAX, ReportLine, ReportSpan, RunTally, StoreLine, due,

@@ -22,15 +22,12 @@ pub struct RunLine {
     pub cut_off: bool,
     /// The repository, of what is done to a whole one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub repository: Option<Name>,
     /// The machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub machine: Option<Name>,
     /// The replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub replica: Option<Name>,
     /// What made it begin.
     pub trigger: RunTrigger,
@@ -174,15 +171,12 @@ pub struct LiveRun {
     pub status: RunStatus,
     /// The machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub machine: Option<Name>,
     /// The replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub replica: Option<Name>,
     /// The repository, of what is done to a whole one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub repository: Option<Name>,
     /// What made it begin.
     pub trigger: RunTrigger,
@@ -221,11 +215,9 @@ pub struct Event {
     pub run: Option<RunId>,
     /// The machine that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub machine: Option<Name>,
     /// The replica that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub replica: Option<Name>,
     /// What happened. Not among the fields above: what is told of a run has the same ones.
     pub what: EventKind,
@@ -302,15 +294,12 @@ pub struct DueLine {
     pub kind: RunKind,
     /// The machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub machine: Option<Name>,
     /// The replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub replica: Option<Name>,
     /// The repository, of what is done to a whole one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub repository: Option<Name>,
     /// The schedule; `None`: it follows the backups of its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -327,11 +316,9 @@ pub struct DueLine {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, ToSchema)]
 pub struct ObjectiveLine {
     /// The machine.
-    #[schema(value_type = String)]
     pub machine: Name,
     /// The replica, where it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub replica: Option<Name>,
     /// The objective, in seconds.
     pub rpo_s: u64,

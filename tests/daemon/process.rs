@@ -77,6 +77,25 @@ fn systemd_hears_of_every_turn() {
     assert_eq!(daemon.end(), Some(0));
 }
 
+/// The kernel keeps few messages of which none is read: neither work nor the end waits for that.
+#[test]
+fn a_supervisor_that_does_not_listen_holds_nothing_up() {
+    let scene = Scene::new(4, "[daemon]\nruns = 1\n");
+    let history = scene.history();
+    for id in 0..40 {
+        history.put(&left(id, &format!("m{}", id % 4), RunStatus::Queued)).unwrap();
+    }
+    let mut daemon = Process::start(&scene, Some(300_000));
+    wait_for("the end of all runs", || history.unfinished().unwrap().is_empty().then_some(()));
+    for _ in 0..3 {
+        daemon.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end(), Some(0));
+    assert!(history.runs(&RunFilter::default(), 100).unwrap().len() == 40);
+}
+
 #[test]
 fn the_second_signal_ends_it_at_once() {
     let scene = Scene::new(1, "");

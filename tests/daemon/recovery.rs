@@ -1,7 +1,9 @@
 //! What the daemon before left behind.
 
-use crate::scene::{Scene, backup, name, points, record_of, wait_for_status};
-use afterimage::catalog::{RunKind, RunLock, RunOrigin, RunOutcome, RunRecord, RunStatus};
+use crate::scene::{Scene, backup, name, points, record_of, wait_for, wait_for_status};
+use afterimage::catalog::{
+    RunKind, RunLock, RunOrigin, RunOutcome, RunRecord, RunStatus, RunTrigger,
+};
 use afterimage::operations::Task;
 use afterimage::units::RunId;
 
@@ -55,6 +57,33 @@ fn what_waited_is_begun_and_what_was_cut_off_is_ended() {
     assert!(!handle.run(elsewhere.id).unwrap().unwrap().line.cut_off);
     drop(lock);
     assert!(handle.run(elsewhere.id).unwrap().unwrap().line.cut_off);
+}
+
+/// What is tried again by itself is not told before that failed too, and who asks for a run sees
+/// what becomes of it.
+#[test]
+fn of_what_was_cut_off_only_what_is_not_tried_again_is_told() {
+    let never = "schedule = \"0 0 29 2 *\"\nretry = { times = 1 }";
+    let scene = Scene::with(3, never, "");
+    let history = scene.history();
+    let due = Some(jiff::Timestamp::now());
+    for (id, machine, trigger, due) in [
+        (1, "m0", RunTrigger::Schedule, due),
+        (2, "m1", RunTrigger::Schedule, due),
+        (3, "m2", RunTrigger::Manual, None),
+    ] {
+        let mut record = left(id, machine, RunStatus::Running);
+        record.origin = RunOrigin { trigger, due, attempt: 1, ..record.origin };
+        history.put(&record).unwrap();
+    }
+    let _daemon = scene.daemon();
+    let told = wait_for("the news", || {
+        let failed = history.conditions().unwrap().into_iter().find(|it| it.contains("cut off"))?;
+        Some(failed)
+    });
+    assert!(told.contains("backup of m1") && told.contains("run show 02020202"), "{told}");
+    let all = history.conditions().unwrap().join("\n");
+    assert!(!all.contains("backup of m0") && !all.contains("backup of m2"), "{all}");
 }
 
 /// A run that waited is not done under another id, nor twice.

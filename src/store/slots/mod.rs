@@ -8,6 +8,7 @@ mod index;
 mod label;
 mod recovery;
 mod secret;
+mod stretch;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +25,8 @@ use super::seal::{Sealer, TAG_BYTES};
 use super::{Layout, StoreError, WriterSession};
 use crate::fsio::{self, FileKind, FileSystem};
 use crate::units::{Hex, RepositoryId, SlotId, fill_random, readable};
-use argon2::{Algorithm, Argon2, Params, Version};
 use std::path::PathBuf;
+use stretch::Cost;
 use zeroize::Zeroizing;
 
 /// The first format: key files and pass phrases, no label.
@@ -100,10 +101,7 @@ impl Secret {
                 if memory_kib > ARGON2_KIB_MAX || passes > ARGON2_PASSES_MAX {
                     return None;
                 }
-                let params = Params::new(memory_kib, passes, 1, Some(KEY_BYTES)).ok()?;
-                let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-                let mut stretched = SecretKey::default();
-                argon2.hash_password_into(text, salt, stretched.as_mut()).ok()?;
+                let stretched = stretch::stretch(text, salt, Cost { memory_kib, passes })?;
                 Some(derive(stretched.as_ref(), salt, "afterimage pass phrase", &context))
             }
             _ => None,

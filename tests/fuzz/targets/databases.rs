@@ -5,8 +5,8 @@
 use super::documents::check_manifest;
 use super::world::{self, World};
 use afterimage::catalog::{
-    Catalog, History, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus, ScheduledSince,
-    SlotBatch, SlotClaim, SlotSkip,
+    Catalog, History, RunFilter, RunKind, RunOrigin, RunOutcome, RunRecord, RunStatus,
+    ScheduledSince, SlotBatch, SlotClaim, SlotSkip,
 };
 use afterimage::schedule::{DueTimes, Now, Planner, ScheduledTask, When};
 use afterimage::settings::{MissedPolicy, RetrySettings, Schedule, TimingSettings};
@@ -236,9 +236,9 @@ fn check_slots(history: &History) -> bool {
 fn check_history(folder: &Path) -> bool {
     let Ok(history) = History::open(folder) else { return false };
     let machine = "web01".parse().unwrap();
-    let last = history.last(RunKind::Backup, &machine, None);
-    let mut is_good = last.is_ok();
-    if let Ok(Some(record)) = last {
+    let runs = history.runs(&RunFilter::default(), 1);
+    let mut is_good = runs.is_ok();
+    for record in runs.into_iter().flatten() {
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<RunRecord>(&text).unwrap(), record);
     }
