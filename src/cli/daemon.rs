@@ -10,6 +10,7 @@ use crate::daemon::{Daemon, DaemonHandle, Stopper};
 use crate::fsio::RealFileSystem;
 use crate::report::{Action, ExitCode, Message, Summary};
 use crate::settings::Settings;
+use crate::sys;
 use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,9 +23,13 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long whoever asked something may wait for the answer then.
 const ANSWERS: Duration = Duration::from_secs(5);
 
+/// Enough that threads seldom wait for each other; each keeps the most that was ever taken from it.
+const MEMORY_POOLS: u16 = 2;
+
 /// Runs until a signal ends it.
 pub(super) fn run(config: &Path, output: &Output) -> Result<ExitCode, Failure> {
     let started = jiff::Timestamp::now();
+    sys::share_memory_pools(MEMORY_POOLS);
     let settings = Settings::load(config)?;
     log::choose(settings.daemon.log);
     // Before anything is begun: a signal must not find half a daemon.

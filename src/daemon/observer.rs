@@ -14,6 +14,7 @@ use crate::operations::{LiveFacts, ObjectiveBook, StatusReport, repository_usage
 use crate::progress::Progress;
 use crate::report::{DaemonStatus, EventKind, ObjectiveLine};
 use crate::settings::Settings;
+use crate::sys::give_back_free_memory;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,6 +28,8 @@ const JUDGE_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How often it is after runs that ended.
 const LOOK_AFTER_RUNS: Duration = Duration::from_secs(5);
+/// How often memory that runs needed is given back.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 /// How often old records are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long after its start the daemon first does that.
@@ -104,6 +107,8 @@ struct Round {
     book: ObjectiveBook,
     looked: Option<Instant>,
     judged: Option<Instant>,
+    /// When memory was given back.
+    gave_back: Instant,
     /// When old records are looked for next.
     tidy: Instant,
 }
@@ -118,7 +123,8 @@ impl Core {
                 match ObjectiveBook::open(&self.history) {
                     Ok(book) => {
                         let tidy = Instant::now() + TIDY_FIRST;
-                        round = Some(Round { book, looked: None, judged: None, tidy });
+                        let gave_back = Instant::now();
+                        round = Some(Round { book, looked: None, judged: None, gave_back, tidy });
                     }
                     Err(error) => self.cannot_judge(&error),
                 }
@@ -175,8 +181,12 @@ impl Core {
         }
     }
 
-    /// Forgets what happened long ago, a part at a time.
+    /// Gives memory back, and forgets what happened long ago, a part at a time.
     fn tidy_up(&self, round: &mut Round) {
+        if round.gave_back.elapsed() >= GIVE_BACK_EVERY {
+            give_back_free_memory();
+            round.gave_back = Instant::now();
+        }
         if Instant::now() < round.tidy {
             return;
         }

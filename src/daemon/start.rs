@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 /// What all databases together keep in memory: each run has the catalog of its repository open.
-const DATABASES_BYTES_MAX: u64 = 96 * MIB;
+const DATABASES_BYTES_MAX: u64 = 64 * MIB;
 /// How often at most the lengths of all packs of a repository are asked for.
 const LENGTHS_HOLD: Duration = Duration::from_secs(30);
 

@@ -70,6 +70,10 @@ pub(super) fn open_catalog(
     if RealFileSystem.stat(&path)?.is_none() && holds_anything(&repository)? {
         return Err(unfit(CatalogProblem::Missing));
     }
+    // First what the history has seen: others note more at any moment, and the catalog is further
+    // than what they note. Without the history nothing says how far it has been; its own commands
+    // tell what is wrong with the history.
+    let seen = History::open(&state_dir).and_then(|history| history.generation(id)).unwrap_or(0);
     let opened = Catalog::open(&state_dir, id).and_then(|catalog| {
         catalog.probe()?;
         let found = catalog.generation()?;
@@ -79,10 +83,6 @@ pub(super) fn open_catalog(
         Some(problem) => unfit(problem),
         None => error.into(),
     })?;
-    // Without the history nothing says how far it has been; its own commands tell what is wrong
-    // with the history.
-    let history = History::open(&state_dir).and_then(|history| history.generation(id));
-    let seen = history.unwrap_or(0);
     if found < seen {
         return Err(unfit(CatalogProblem::Older { found, seen }));
     }
