@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::site::State;
 use super::tables;
 use crate::catalog::RunStatus;
-use crate::operations::{self, PointsReport};
+use crate::operations::{self, LiveFacts, PointsReport};
 use crate::report::{Action, ExitCode, Message, Summary, Tally};
 use jiff::Timestamp;
 use std::panic::resume_unwind;
@@ -70,10 +70,12 @@ fn tell_points(app: &App, report: PointsReport, tally: Tally, started: Timestamp
 
 pub(super) fn status(app: &App) -> ExitCode {
     let started = Timestamp::now();
+    let repositories = State::repositories(&app.settings, app.no_daemon);
+    let known = LiveFacts { repositories, ..LiveFacts::default() };
     // The daemon answers meanwhile.
     let (report, daemon) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| State::of(&app.settings, app.no_daemon));
-        let report = operations::status(&app.settings, started);
+        let report = operations::status_live(&app.settings, started, &known);
         (report, asked.join().unwrap_or_else(|panic| resume_unwind(panic)))
     });
     let mut tables = vec![tables::repositories(&report.repositories)];

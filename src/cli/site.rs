@@ -9,7 +9,8 @@ use crate::catalog::RunStatus;
 use crate::client::{Client, ClientError};
 use crate::operations::known;
 use crate::report::{
-    Action, DaemonStatus, DueLine, ExitCode, Message, ObjectiveLine, ReloadReport, Summary,
+    Action, DaemonStatus, DueLine, ExitCode, Message, ObjectiveLine, ReloadReport,
+    RepositoryStatus, Summary,
 };
 use crate::settings::Settings;
 use jiff::Timestamp;
@@ -151,6 +152,14 @@ impl State {
         // What is not known, last.
         next.sort_by_key(|line| (line.next.is_none(), line.next));
         Ok(Self { daemon, next, objectives: client.objectives()? })
+    }
+
+    /// The repositories as the daemon saw them last, as far as there is one that serves this user: it
+    /// lists them often, and they may be large.
+    pub fn repositories(settings: &Settings, no_daemon: bool) -> Vec<RepositoryStatus> {
+        let asked = (!no_daemon).then(|| client(settings).repositories_seen());
+        // Whatever else there is to tell of the daemon, asking for its state tells.
+        asked.and_then(Result::ok).unwrap_or_default()
     }
 
     /// As far as there is a daemon that serves this user; else a warning, where it should.

@@ -14,10 +14,11 @@ pub use error::ClientError;
 pub use follow::{Followed, Watcher, Wish};
 pub use stream::{RawEvent, StreamError, StreamReader};
 
+use crate::api::StateLines;
 use crate::operations::Task;
 use crate::report::{
     DaemonStatus, DueLine, ErrorReport, ExitCode, ObjectiveLine, PauseLine, ReloadReport,
-    RunDetail, SettingsLine,
+    RepositoryStatus, RunDetail, SettingsLine,
 };
 use crate::units::RunId;
 use jiff::Timestamp;
@@ -157,6 +158,15 @@ impl Client {
     /// When it cannot be asked.
     pub fn objectives(&self) -> Result<Vec<ObjectiveLine>, ClientError> {
         self.get("/v1/objectives")
+    }
+
+    /// The repositories, as the daemon saw them last: at most a minute ago.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn repositories_seen(&self) -> Result<Vec<RepositoryStatus>, ClientError> {
+        let lines: StateLines<RepositoryStatus> = self.get("/v1/repositories?recent=true")?;
+        Ok(lines.lines)
     }
 
     /// Pauses `subject`: `all`, `machine NAME`, `replica NAME` or `repository NAME`.

@@ -9,7 +9,7 @@ use crate::metrics::render;
 use crate::operations::Task;
 use crate::report::{
     DaemonStatus, DueLine, LiveRun, NotifyTestLine, ObjectiveLine, PauseLine, ReloadReport,
-    RunDetail, RunLine,
+    RepositoryStatus, RunDetail, RunLine,
 };
 use crate::settings::Settings;
 use crate::units::RunId;
@@ -121,6 +121,10 @@ impl DaemonHandle for Handle {
 
     fn objectives(&self) -> Result<Vec<ObjectiveLine>, DaemonError> {
         Ok(self.core.observer.seen().objectives)
+    }
+
+    fn repositories_seen(&self) -> Option<Vec<RepositoryStatus>> {
+        self.core.observer.repositories()
     }
 
     fn schedule(&self) -> Vec<DueLine> {

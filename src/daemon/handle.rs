@@ -4,7 +4,7 @@ use crate::catalog::{CatalogError, History, RunFilter};
 use crate::operations::{OperationError, Task};
 use crate::report::{
     DaemonStatus, DueLine, Event, LiveRun, NotifyTestLine, ObjectiveLine, PauseLine, ReloadReport,
-    RunDetail, RunLine, SettingsLine,
+    RepositoryStatus, RunDetail, RunLine, SettingsLine,
 };
 use crate::settings::Settings;
 use crate::units::RunId;
@@ -115,6 +115,10 @@ pub trait DaemonHandle: Send + Sync + 'static {
     /// # Errors
     /// When the history fails.
     fn objectives(&self) -> Result<Vec<ObjectiveLine>, DaemonError>;
+
+    /// The repositories as they were seen last: at most a minute ago, and some seconds after a run
+    /// ended. `None`: they were not looked at yet.
+    fn repositories_seen(&self) -> Option<Vec<RepositoryStatus>>;
 
     /// What runs next by itself.
     fn schedule(&self) -> Vec<DueLine>;

@@ -12,7 +12,7 @@ use crate::notify::{
 };
 use crate::operations::{LiveFacts, ObjectiveBook, StatusReport, repository_usage, status_live};
 use crate::progress::Progress;
-use crate::report::{DaemonStatus, EventKind, ObjectiveLine};
+use crate::report::{DaemonStatus, EventKind, ObjectiveLine, RepositoryStatus};
 use crate::settings::Settings;
 use crate::sys::give_back_free_memory;
 use jiff::{SignedDuration, Timestamp};
@@ -84,6 +84,11 @@ impl Observer {
     pub fn poke(&self) {
         let _letters = lock(&self.letters);
         self.came.notify_all();
+    }
+
+    /// The repositories, as they were seen last.
+    pub fn repositories(&self) -> Option<Vec<RepositoryStatus>> {
+        lock(&self.seen).status.as_ref().map(|status| status.repositories.clone())
     }
 
     pub fn seen(&self) -> Seen {
@@ -218,7 +223,7 @@ impl Core {
     fn live_facts(&self) -> LiveFacts {
         let (due, live) = (self.due_lines(), self.live());
         let clock_doubt = lock(&self.state).prune_held.clone();
-        LiveFacts { due, live, clock_doubt }
+        LiveFacts { due, live, clock_doubt, repositories: Vec::new() }
     }
 
     /// What metrics are made of; `None`: nothing was looked at yet.

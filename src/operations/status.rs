@@ -122,7 +122,8 @@ pub fn status_live(settings: &Settings, now: Timestamp, live: &LiveFacts) -> Sta
     let mut repositories = Vec::new();
     let mut opened = BTreeMap::new();
     for (name, place) in &settings.repositories {
-        let (status, found) = repository_status(settings, place, history.as_ref());
+        let seen = live.repositories.iter().find(|seen| seen.repository == *name);
+        let (status, found) = repository_status(settings, place, history.as_ref(), seen);
         repositories.push(status);
         opened.extend(found.map(|found| (name, found)));
     }
@@ -184,6 +185,7 @@ fn repository_status(
     settings: &Settings,
     place: &RepositorySettings,
     history: Option<&History>,
+    seen: Option<&RepositoryStatus>,
 ) -> (RepositoryStatus, Option<OpenWithNewest>) {
     let mut status = RepositoryStatus {
         repository: place.name.clone(),
@@ -198,7 +200,7 @@ fn repository_status(
         damages: Vec::new(),
         problem: None,
     };
-    match look_into(settings, &place.name, history, &mut status) {
+    match look_into(settings, &place.name, history, seen, &mut status) {
         Ok(found) => (status, Some(found)),
         Err(error) => {
             status.problem = Some(error.to_string());
@@ -211,18 +213,26 @@ fn look_into(
     settings: &Settings,
     name: &Name,
     history: Option<&History>,
+    seen: Option<&RepositoryStatus>,
     status: &mut RepositoryStatus,
 ) -> Result<OpenWithNewest, OperationError> {
     let open: OpenRepository = open_repository(settings, name)?;
-    let report = open.catalog.sync(&open.repository)?;
-    let newest = open.catalog.newest_points()?;
     let id = open.repository.header().id;
+    // Where something is wrong, it may not be any more.
+    let is_fine = |seen: &&RepositoryStatus| seen.id == Some(id) && seen.damages.is_empty();
+    match seen.filter(is_fine) {
+        Some(seen) => (status.packs, status.packs_bytes) = (seen.packs, seen.packs_bytes),
+        None => {
+            let report = open.catalog.sync(&open.repository)?;
+            status.packs = Some(report.packs);
+            status.packs_bytes = Some(report.packs_bytes);
+            status.damages = report.damages.iter().map(ToString::to_string).collect();
+        }
+    }
+    let newest = open.catalog.newest_points()?;
     status.reachable = true;
     status.id = Some(id);
     status.points = Some(newest.values().map(|newest| newest.count).sum());
-    status.packs = Some(report.packs);
-    status.packs_bytes = Some(report.packs_bytes);
-    status.damages = report.damages.iter().map(ToString::to_string).collect();
     let damaged = damaged_points(&open.catalog, name, id, history)?;
     status.damaged_points = damaged.len();
     status.damages.extend(damaged);

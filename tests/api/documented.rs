@@ -20,6 +20,8 @@ const REQUESTS: &[(&str, &str, &str, Option<&str>, u16)] = &[
     ("GET", "/v1/machines", "", None, 200),
     ("GET", "/v1/replicas", "", None, 200),
     ("GET", "/v1/repositories", "", None, 200),
+    ("GET", "/v1/repositories", "?recent=true", None, 200),
+    ("GET", "/v1/repositories", "?recent=now", None, 400),
     ("GET", "/v1/points", "?machine=web01&limit=5", None, 200),
     ("GET", "/v1/points", "", None, 200),
     ("GET", "/v1/points", "?machine=nobody", None, 404),

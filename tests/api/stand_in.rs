@@ -2,11 +2,12 @@
 
 use afterimage::catalog::{History, RunFilter, RunKind, RunStatus, RunTrigger};
 use afterimage::daemon::{DaemonError, DaemonHandle, EventPage, RunPage};
-use afterimage::operations::Task;
+use afterimage::operations::{Task, status};
 use afterimage::progress::Counts;
 use afterimage::report::{
     DaemonStatus, DueLine, Event, EventKind, ExitCode, LiveRun, NotifyTestLine, ObjectiveLine,
-    ObjectiveState, PauseLine, ReloadReport, RunDetail, RunEnd, RunLine, RunStep, Summary,
+    ObjectiveState, PauseLine, ReloadReport, RepositoryStatus, RunDetail, RunEnd, RunLine, RunStep,
+    Summary,
 };
 use afterimage::settings::Settings;
 use afterimage::units::{Name, RunId};
@@ -202,6 +203,10 @@ impl DaemonHandle for StandIn {
 
     fn newest_event(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    fn repositories_seen(&self) -> Option<Vec<RepositoryStatus>> {
+        Some(status(&self.settings(), Timestamp::now()).repositories)
     }
 
     fn objectives(&self) -> Result<Vec<ObjectiveLine>, DaemonError> {

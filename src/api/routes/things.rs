@@ -57,12 +57,28 @@ pub(super) async fn replicas(
     Ok(axum::Json(StateLines { lines: report.replicas, warnings }))
 }
 
+/// How the repositories are looked at.
+#[derive(Debug, serde::Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RepositoriesQuery {
+    /// What the daemon saw last will do: at most a minute ago, and some seconds after a run ended.
+    /// Each repository is listed otherwise, which takes as long as it has many packs.
+    recent: Option<bool>,
+}
+
 /// The repositories of the settings.
-#[utoipa::path(get, path = "/v1/repositories", tag = "things",
+#[utoipa::path(get, path = "/v1/repositories", tag = "things", params(RepositoriesQuery),
     responses((status = 200, description = "Repositories.", body = StateLines<RepositoryStatus>)))]
 pub(super) async fn repositories(
     State(api): State<Api>,
+    Query(query): Query<RepositoriesQuery>,
 ) -> Result<axum::Json<StateLines<RepositoryStatus>>, Problem> {
+    if query.recent == Some(true)
+        && let Some(lines) = api.daemon.repositories_seen()
+    {
+        return Ok(axum::Json(StateLines { lines, warnings: Vec::new() }));
+    }
     let report = report(&api).await?;
     Ok(axum::Json(StateLines { lines: report.repositories, warnings: report.warnings }))
 }

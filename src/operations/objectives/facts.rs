@@ -5,7 +5,9 @@ use crate::catalog::{
     Compliance, ObjectiveInterval, ObjectiveState, ObjectiveSubject, RunFacts, RunKind, RunStatus,
 };
 use crate::operations::StatusReport;
-use crate::report::{DueLine, LastRun, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus};
+use crate::report::{
+    DueLine, LastRun, LiveRun, MachineStatus, ObjectiveLine, ReplicaStatus, RepositoryStatus,
+};
 use crate::settings::{ReplicaMode, ReplicaSettings, Settings, Trigger};
 use crate::units::Name;
 use jiff::Timestamp;
@@ -21,6 +23,8 @@ pub struct LiveFacts {
     pub live: Vec<LiveRun>,
     /// Why the clock is not believed.
     pub clock_doubt: Option<String>,
+    /// The repositories, as it saw them lately.
+    pub repositories: Vec<RepositoryStatus>,
 }
 
 /// What was noted of objectives before.
