@@ -3,7 +3,8 @@
 use super::CatalogError;
 use crate::fsio::{FileError, FileSystem, RealFileSystem, parent_dir};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl Database {
         }
         let folder = parent_dir(path);
         check_local_folder(&folder)?;
-        RealFileSystem.create_dir_all(&folder)?;
+        make_folder(&folder)?;
         let error = |source| CatalogError::sqlite(path, source);
         // Not readable by others, whatever the folder is: it tells of machines and their points.
         // SQLite gives the files beside it the same mode.
@@ -180,6 +181,20 @@ impl Database {
         // A panic elsewhere leaves no half transaction: SQLite rolls it back.
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes a folder of local state durably, also one that another process made and did not come to
+/// sync. Once in each process: databases are opened at every run, and a sync waits for all that the
+/// file system has to write.
+fn make_folder(folder: &Path) -> Result<(), FileError> {
+    static DURABLE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+    let durable = || DURABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let identity = || std::fs::metadata(folder).map(|found| (found.dev(), found.ino())).ok();
+    if !identity().is_some_and(|found| durable().contains(&found)) {
+        RealFileSystem.create_dir_all(folder)?;
+        durable().extend(identity());
+    }
+    Ok(())
 }
 
 /// Brings the log of a database that is about to be replaced into it and removes the log, where

@@ -22,12 +22,24 @@ pub struct OpenRepository {
     /// Its catalog, as it was left; [`Catalog::sync`] brings it up to date.
     pub catalog: Catalog,
     state_dir: PathBuf,
+    /// Whether it says how far the catalog has come.
+    is_noting: bool,
     /// Meanwhile no other catalog takes its place.
     _in_use: FileLock,
 }
 
+impl OpenRepository {
+    /// Leaves it to those who change the catalog to say how far it has come: that takes syncs.
+    pub(super) fn only_look(&mut self) {
+        self.is_noting = false;
+    }
+}
+
 impl Drop for OpenRepository {
     fn drop(&mut self) {
+        if !self.is_noting {
+            return;
+        }
         // What is not noted of the last changes only makes an older copy harder to find.
         let _ = note_generation(&self.state_dir, self.repository.header().id, &self.catalog);
     }
@@ -86,7 +98,7 @@ pub(super) fn open_catalog(
     if found < seen {
         return Err(unfit(CatalogProblem::Older { found, seen }));
     }
-    Ok(OpenRepository { repository, catalog, state_dir, _in_use: in_use })
+    Ok(OpenRepository { repository, catalog, state_dir, is_noting: true, _in_use: in_use })
 }
 
 /// What an error says of the catalog; `None`: nothing.

@@ -216,12 +216,15 @@ fn look_into(
     seen: Option<&RepositoryStatus>,
     status: &mut RepositoryStatus,
 ) -> Result<OpenWithNewest, OperationError> {
-    let open: OpenRepository = open_repository(settings, name)?;
+    let mut open: OpenRepository = open_repository(settings, name)?;
     let id = open.repository.header().id;
     // Where something is wrong, it may not be any more.
     let is_fine = |seen: &&RepositoryStatus| seen.id == Some(id) && seen.damages.is_empty();
     match seen.filter(is_fine) {
-        Some(seen) => (status.packs, status.packs_bytes) = (seen.packs, seen.packs_bytes),
+        Some(seen) => {
+            open.only_look();
+            (status.packs, status.packs_bytes) = (seen.packs, seen.packs_bytes);
+        }
         None => {
             let report = open.catalog.sync(&open.repository)?;
             status.packs = Some(report.packs);
