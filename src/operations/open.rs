@@ -22,24 +22,12 @@ pub struct OpenRepository {
     /// Its catalog, as it was left; [`Catalog::sync`] brings it up to date.
     pub catalog: Catalog,
     state_dir: PathBuf,
-    /// Whether it says how far the catalog has come.
-    is_noting: bool,
     /// Meanwhile no other catalog takes its place.
     _in_use: FileLock,
 }
 
-impl OpenRepository {
-    /// Leaves it to those who change the catalog to say how far it has come: that takes syncs.
-    pub(super) fn only_look(&mut self) {
-        self.is_noting = false;
-    }
-}
-
 impl Drop for OpenRepository {
     fn drop(&mut self) {
-        if !self.is_noting {
-            return;
-        }
         // What is not noted of the last changes only makes an older copy harder to find.
         let _ = note_generation(&self.state_dir, self.repository.header().id, &self.catalog);
     }
@@ -65,28 +53,50 @@ pub fn open_repository(settings: &Settings, name: &Name) -> Result<OpenRepositor
     open_catalog(settings, name, repository)
 }
 
+/// A catalog that is only looked into, while its repository is not opened.
+pub(super) struct OpenCatalog {
+    pub catalog: Catalog,
+    /// Meanwhile no other catalog takes its place.
+    in_use: FileLock,
+}
+
 /// Opens the catalog of a repository, if it can be relied on.
 pub(super) fn open_catalog(
     settings: &Settings,
     name: &Name,
     repository: Repository,
 ) -> Result<OpenRepository, OperationError> {
-    let (state_dir, id) = (settings.state_dir.clone(), repository.header().id);
-    let path = Catalog::path(&state_dir, id);
+    let id = repository.header().id;
+    let OpenCatalog { catalog, in_use } =
+        open_catalog_alone(settings, name, id, || holds_anything(&repository))?;
+    let state_dir = settings.state_dir.clone();
+    Ok(OpenRepository { repository, catalog, state_dir, _in_use: in_use })
+}
+
+/// Opens the catalog of the repository `id` alone, if it can be relied on. Where there is none, that
+/// is no fault if the repository holds nothing.
+pub(super) fn open_catalog_alone(
+    settings: &Settings,
+    name: &Name,
+    id: RepositoryId,
+    holds_anything: impl FnOnce() -> Result<bool, StoreError>,
+) -> Result<OpenCatalog, OperationError> {
+    let state_dir = &settings.state_dir;
+    let path = Catalog::path(state_dir, id);
     let unfit = |problem| OperationError::CatalogUnfit {
         repository: name.clone(),
         path: path.clone(),
         problem,
     };
-    let in_use = Catalog::lock_in_use(&state_dir, id)?;
-    if RealFileSystem.stat(&path)?.is_none() && holds_anything(&repository)? {
+    let in_use = Catalog::lock_in_use(state_dir, id)?;
+    if RealFileSystem.stat(&path)?.is_none() && holds_anything()? {
         return Err(unfit(CatalogProblem::Missing));
     }
     // First what the history has seen: others note more at any moment, and the catalog is further
     // than what they note. Without the history nothing says how far it has been; its own commands
     // tell what is wrong with the history.
-    let seen = History::open(&state_dir).and_then(|history| history.generation(id)).unwrap_or(0);
-    let opened = Catalog::open(&state_dir, id).and_then(|catalog| {
+    let seen = History::open(state_dir).and_then(|history| history.generation(id)).unwrap_or(0);
+    let opened = Catalog::open(state_dir, id).and_then(|catalog| {
         catalog.probe()?;
         let found = catalog.generation()?;
         Ok((catalog, found))
@@ -98,7 +108,7 @@ pub(super) fn open_catalog(
     if found < seen {
         return Err(unfit(CatalogProblem::Older { found, seen }));
     }
-    Ok(OpenRepository { repository, catalog, state_dir, is_noting: true, _in_use: in_use })
+    Ok(OpenCatalog { catalog, in_use })
 }
 
 /// What an error says of the catalog; `None`: nothing.

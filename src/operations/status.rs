@@ -4,7 +4,7 @@ use super::error::known;
 use super::find::point_lines;
 use super::followed::{Known, Points};
 use super::objectives::{LiveFacts, Noted, objective_lines};
-use super::open::open_repository;
+use super::open::{OpenCatalog, open_catalog_alone, open_repository};
 use super::{OpenRepository, OperationError, damage, points, replicate};
 use crate::catalog::{Catalog, Distrust, History, NewestPoint, RunFacts};
 use crate::destination::{ReplicaRecord, Superblock, SuperblockError};
@@ -13,6 +13,7 @@ use crate::report::{
     MachineStatus, ObjectiveLine, ObjectiveState, PointLine, ReplicaStatus, RepositoryStatus,
 };
 use crate::settings::{ReplicaSettings, RepositorySettings, Settings};
+use crate::store::Layout;
 use crate::units::{Name, RepositoryId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -127,9 +128,9 @@ pub fn status_live(settings: &Settings, now: Timestamp, live: &LiveFacts) -> Sta
         repositories.push(status);
         opened.extend(found.map(|found| (name, found)));
     }
-    let points = opened.iter_mut().map(|(name, (open, newest))| {
+    let points = opened.iter_mut().map(|(name, (looked, newest))| {
         let newest = std::mem::take(newest);
-        (*name, Points { catalog: &open.catalog, newest })
+        (*name, Points { catalog: looked.catalog(), newest })
     });
     let known = Known::new(settings, points.collect(), history.as_ref(), &runs, now);
     let machines = settings.machines.values().map(|machine| known.machine(machine)).collect();
@@ -179,14 +180,30 @@ fn distrusted(settings: &Settings, history: Option<&History>) -> Vec<String> {
     text.collect()
 }
 
-type OpenWithNewest = (OpenRepository, BTreeMap<Name, NewestPoint>);
+/// What was opened to look into a repository.
+enum Looked {
+    Repository(Box<OpenRepository>),
+    /// What a daemon saw of the repository lately will do: it is not listed, and takes no key.
+    Catalog(OpenCatalog),
+}
+
+impl Looked {
+    fn catalog(&self) -> &Catalog {
+        match self {
+            Self::Repository(open) => &open.catalog,
+            Self::Catalog(open) => &open.catalog,
+        }
+    }
+}
+
+type LookedWithNewest = (Looked, BTreeMap<Name, NewestPoint>);
 
 fn repository_status(
     settings: &Settings,
     place: &RepositorySettings,
     history: Option<&History>,
     seen: Option<&RepositoryStatus>,
-) -> (RepositoryStatus, Option<OpenWithNewest>) {
+) -> (RepositoryStatus, Option<LookedWithNewest>) {
     let mut status = RepositoryStatus {
         repository: place.name.clone(),
         path: place.path.display().to_string(),
@@ -200,7 +217,7 @@ fn repository_status(
         damages: Vec::new(),
         problem: None,
     };
-    match look_into(settings, &place.name, history, seen, &mut status) {
+    match look_into(settings, place, history, seen, &mut status) {
         Ok(found) => (status, Some(found)),
         Err(error) => {
             status.problem = Some(error.to_string());
@@ -211,35 +228,42 @@ fn repository_status(
 
 fn look_into(
     settings: &Settings,
-    name: &Name,
+    place: &RepositorySettings,
     history: Option<&History>,
     seen: Option<&RepositoryStatus>,
     status: &mut RepositoryStatus,
-) -> Result<OpenWithNewest, OperationError> {
-    let mut open: OpenRepository = open_repository(settings, name)?;
-    let id = open.repository.header().id;
-    // Where something is wrong, it may not be any more.
-    let is_fine = |seen: &&RepositoryStatus| seen.id == Some(id) && seen.damages.is_empty();
-    match seen.filter(is_fine) {
-        Some(seen) => {
-            open.only_look();
+) -> Result<LookedWithNewest, OperationError> {
+    let name = &place.name;
+    let is_there = || {
+        let header = Layout::new(place.path.clone()).header();
+        RealFileSystem.stat(&header).is_ok_and(|found| found.is_some())
+    };
+    // Where something was wrong, it may not be any more.
+    let fine = seen.filter(|seen| seen.damages.is_empty() && is_there());
+    let (looked, id) = match fine.and_then(|seen| Some((seen, seen.id?))) {
+        Some((seen, id)) => {
             (status.packs, status.packs_bytes) = (seen.packs, seen.packs_bytes);
+            let open = open_catalog_alone(settings, name, id, || Ok(seen.packs != Some(0)))?;
+            (Looked::Catalog(open), id)
         }
         None => {
+            let open = open_repository(settings, name)?;
             let report = open.catalog.sync(&open.repository)?;
             status.packs = Some(report.packs);
             status.packs_bytes = Some(report.packs_bytes);
             status.damages = report.damages.iter().map(ToString::to_string).collect();
+            let id = open.repository.header().id;
+            (Looked::Repository(Box::new(open)), id)
         }
-    }
-    let newest = open.catalog.newest_points()?;
+    };
+    let newest = looked.catalog().newest_points()?;
     status.reachable = true;
     status.id = Some(id);
     status.points = Some(newest.values().map(|newest| newest.count).sum());
-    let damaged = damaged_points(&open.catalog, name, id, history)?;
+    let damaged = damaged_points(looked.catalog(), name, id, history)?;
     status.damaged_points = damaged.len();
     status.damages.extend(damaged);
-    Ok((open, newest))
+    Ok((looked, newest))
 }
 
 /// Points of which a verification found damage, in words.

@@ -1,9 +1,9 @@
 //! With a daemon and without: the same sentences, lines of JSON, files and exit codes.
 
-use crate::site::Site;
+use crate::site::{LONG, Site};
 use crate::world::{Ended, damage};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long after its last change an image is known by its times, and somewhat longer.
 const SETTLED_AFTER: Duration = Duration::from_millis(3100);
@@ -206,4 +206,51 @@ fn people_are_told_the_same() {
 #[test]
 fn programs_are_told_the_same() {
     journey(true);
+}
+
+/// What `status` tells of repositories, machines and replicas, without what changes by itself.
+fn state(site: &Site, code: i32, more: &[&str]) -> Vec<Value> {
+    let mut lines = site.world.json(&[&["status"], more].concat()).expect(code).lines();
+    let told = ["repository", "machine", "replica"];
+    lines.retain(|line| line["message_type"].as_str().is_some_and(|it| told.contains(&it)));
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for line in &mut lines {
+        let fields = line.as_object_mut().unwrap();
+        fields.retain(|name, _| name != "free_bytes" && name != "age_s");
+    }
+    lines
+}
+
+/// Beside a daemon, repositories are not listed anew; what is wrong is seen all the same.
+#[test]
+fn the_state_is_the_same_beside_a_daemon() {
+    let site = Site::with_daemon();
+    let same = |code: i32| {
+        let until = Instant::now() + LONG;
+        loop {
+            let (beside, alone) = (state(&site, code, &[]), state(&site, code, &["--no-daemon"]));
+            if beside == alone {
+                return beside;
+            }
+            // It looks again some seconds after a run.
+            assert!(Instant::now() < until, "{beside:?}\n{alone:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    site.run(&["replicate", "now", "--backup-first"]).expect(0);
+    // Points, machines and replicas are those of now, whenever the daemon looked.
+    let now = state(&site, 0, &[]);
+    assert_eq!(
+        (&now[0]["points"], &now[2]["points"], &now[3]["lag_s"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    let seen = same(0);
+    assert!(seen[0]["packs"].as_u64() > Some(0), "{seen:?}");
+    std::fs::rename(site.world.path("repository"), site.world.path("elsewhere")).unwrap();
+    assert_eq!(state(&site, 3, &[]), state(&site, 3, &["--no-daemon"]));
+    std::fs::rename(site.world.path("elsewhere"), site.world.path("repository")).unwrap();
+    let pack = site.world.files("repository").into_iter().find(|path| is_pack(path)).unwrap();
+    damage(&pack, 5000);
+    site.run(&["verify", "--all"]).expect(3);
+    assert!(same(3)[0]["damages"].as_array().is_some_and(|found| !found.is_empty()));
 }
