@@ -113,12 +113,12 @@ impl Core {
             let mut state = lock(&self.state);
             state.entries.insert(id, entry);
             state.queue.push(id, now, asked_for, demand);
-            let live = state.live(id, &limits);
-            drop(state);
-            self.inbox.put(word);
-            if let Some(live) = live {
+            if let Some(live) = state.live(id, &limits) {
+                // Before anybody can begin it, and tell that.
                 self.events.push(Subject::from(&live), EventKind::Queued(live));
             }
+            drop(state);
+            self.inbox.put(word);
         }
     }
 
