@@ -3,12 +3,10 @@
 use super::{OperationError, with_reasons};
 use crate::catalog::{
     CatalogError, History, RunKind, RunLock, RunOrigin, RunOutcome, RunRecord, RunStatus,
-    RunTrigger,
 };
 use crate::destination::PointRef;
 use crate::point::Point;
 use crate::progress::Progress;
-use crate::replay::ReplayError;
 use crate::report::{DifferingDisk, ExitCode, MissingDisk, PointAt, RunEnd, Summary};
 use crate::settings::Settings;
 use crate::store::StoreError;
@@ -139,16 +137,6 @@ impl Done {
         Self { reason: Some(reason.to_owned()), ..Self::new(RunStatus::Skipped) }
     }
 
-    /// What began by itself may come before the first backup: that is no failure. Who asks for it is
-    /// told.
-    fn excuse_if_early(&mut self, trigger: RunTrigger) {
-        let is_early =
-            matches!(self.error, Some(OperationError::Replay(ReplayError::NoPoint { .. })));
-        if is_early && trigger != RunTrigger::Manual {
-            *self = Self::skipped("the machine has no recovery point yet");
-        }
-    }
-
     /// A run that was stopped tells who wanted that.
     fn say_who_stopped_it(&mut self, progress: &Progress) {
         let is_stopped =
@@ -208,7 +196,6 @@ pub(super) fn execute(
         None => work(id).unwrap_or_else(Done::failed),
     };
     done.say_who_stopped_it(progress);
-    done.excuse_if_early(diary.record.origin.trigger);
     let mut summary = Summary::new(about.kind.into(), done.status, started);
     summary.run = Some(id);
     summary.repository = about.repository;

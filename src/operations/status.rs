@@ -184,7 +184,7 @@ fn distrusted(settings: &Settings, history: Option<&History>) -> Vec<String> {
 enum Looked {
     Repository(Box<OpenRepository>),
     /// What a daemon saw of the repository lately will do: it is not listed, and takes no key.
-    Catalog(OpenCatalog),
+    Catalog(Box<OpenCatalog>),
 }
 
 impl Looked {
@@ -244,7 +244,7 @@ fn look_into(
         Some((seen, id)) => {
             (status.packs, status.packs_bytes) = (seen.packs, seen.packs_bytes);
             let open = open_catalog_alone(settings, name, id, || Ok(seen.packs != Some(0)))?;
-            (Looked::Catalog(open), id)
+            (Looked::Catalog(Box::new(open)), id)
         }
         None => {
             let open = open_repository(settings, name)?;
