@@ -238,8 +238,9 @@ fn look_into(
         let header = Layout::new(place.path.clone()).header();
         RealFileSystem.stat(&header).is_ok_and(|found| found.is_some())
     };
-    // Where something was wrong, it may not be any more.
-    let fine = seen.filter(|seen| seen.damages.is_empty() && is_there());
+    // Where something was wrong, it may not be any more; and the daemon may have other settings.
+    let fine =
+        seen.filter(|seen| seen.path == status.path && seen.damages.is_empty() && is_there());
     let (looked, id) = match fine.and_then(|seen| Some((seen, seen.id?))) {
         Some((seen, id)) => {
             (status.packs, status.packs_bytes) = (seen.packs, seen.packs_bytes);

@@ -1,6 +1,6 @@
 //! Backups that know what changed, through the binary.
 
-use crate::common::write_noticed;
+use crate::common::{let_it_settle, write_noticed};
 use crate::world::{DISK_BYTES, World};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
@@ -13,11 +13,6 @@ fn bytes_read(summary: &Value) -> u64 {
 #[track_caller]
 fn backup(world: &World, more: &[&str]) -> Value {
     world.json(&[&["backup", "now", "web01"], more].concat()).expect(0).summary()
-}
-
-/// A file that was changed just now proves nothing; this takes its time.
-fn let_it_settle() {
-    std::thread::sleep(Duration::from_millis(3100));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A replica that is fed straight from its machine, through the binary.
 
-use crate::common::write_noticed;
+use crate::common::{let_it_settle, write_noticed};
 use crate::world::{DISK_BYTES, World};
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 fn direct() -> World {
     let world = World::without_repository("\"none\"");
     set_mode(&world, "direct");
-    std::thread::sleep(Duration::from_millis(3100));
+    let_it_settle();
     world
 }
 

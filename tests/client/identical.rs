@@ -1,12 +1,10 @@
 //! With a daemon and without: the same sentences, lines of JSON, files and exit codes.
 
+use crate::common::let_it_settle;
 use crate::site::{LONG, Site};
 use crate::world::{Ended, damage};
 use serde_json::Value;
 use std::time::{Duration, Instant};
-
-/// How long after its last change an image is known by its times, and somewhat longer.
-const SETTLED_AFTER: Duration = Duration::from_millis(3100);
 
 /// What differs between any two runs.
 const VOLATILE: [&str; 9] = [
@@ -116,7 +114,7 @@ impl Pair {
             site.world.write_disk("web01", seed);
         }
         // Whether an image is read that was written to just now is a matter of moments.
-        std::thread::sleep(SETTLED_AFTER);
+        let_it_settle();
     }
 
     /// Turns a byte of each pack over.

@@ -381,6 +381,11 @@ pub fn write_sparse(path: &Path, content: &[u8]) {
     }
 }
 
+/// A file that was changed just now proves nothing by its times; this waits until those before do.
+pub fn let_it_settle() {
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+}
+
 /// Writes to a file as someone else would. Where the clock of the file system is coarse, a write
 /// in the same tick as the one before leaves no trace: this one is repeated until it does.
 pub fn write_noticed(path: &Path, at: u64, bytes: &[u8]) {

@@ -2,14 +2,14 @@
 
 use super::domain::{DOMAIN, Domain};
 use super::lab::{Lab, provenances};
+use crate::common::let_it_settle;
 use afterimage::capture::{Bases, Capturer};
 use afterimage::point::{Consistency, Provenance};
 
 #[test]
 fn a_domain_that_is_shut_off_is_read_from_its_images() {
     let lab = Lab::of(Domain::shut_off);
-    // Files that were changed just now prove nothing.
-    std::thread::sleep(std::time::Duration::from_millis(3100));
+    let_it_settle();
     let first = lab.backup();
     assert_eq!(provenances(&first), [Provenance::FullRead; 3]);
     assert_eq!(first.point.manifest.consistency, Consistency::Offline);
